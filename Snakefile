@@ -1,0 +1,120 @@
+"""The grid: one rule a notebook, one job a run. papermill executes the notebook with the run's parameters.
+
+    snakemake --config study=studies/demo.yaml --cores 2
+
+A run counts as done when its run.json is there. What was cut off is repeated, what is done is kept.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, workflow.basedir)
+from nbutils import study as study_file
+from nbutils.formats import DataError
+
+try:
+    STUDY = study_file.load(config.get("study", "studies/demo.yaml"))
+    PATHS = study_file.corpus_files(STUDY)
+except DataError as error:
+    raise SystemExit(f"\n{error}\n")
+
+NAME = STUDY.name
+GRID = [(s.name, train, seed) for s, train, seed in STUDY.runs()]
+OF_KIND = {kind: [s.name for s in STUDY.systems.values() if s.kind == kind] for kind in study_file.SETTINGS}
+# One thread a job: the jobs share the cores, and the same number of threads gives the same sums.
+PAPERMILL = "OMP_NUM_THREADS={threads} TOKENIZERS_PARALLELISM=false {sys.executable} -m papermill --no-progress-bar --log-level ERROR -k python3"
+LOG = f"runs/{NAME}/logs"
+
+
+wildcard_constraints:
+    seed=r"\d+",
+
+
+def one_of(names):
+    """A wildcard pattern for these names only (nothing matches when there are none)."""
+    return "|".join(names) or "(?!)"
+
+
+def tiny_models(wildcards):
+    kinds = study_file.tiny_kinds(STUDY, wildcards.system)
+    return [f"models/{NAME}/{wildcards.train}/{kind}/config.json" for kind in kinds]
+
+
+rule study:
+    input:
+        # Not the table itself: that one is in the repository, and would count as done in a fresh clone.
+        f"runs/{NAME}/notebooks/06_evaluation.ipynb",
+        f"runs/{NAME}/notebooks/01_data_exploration.ipynb",
+
+
+rule tiny_model:
+    """The offline models: built once for each training corpus, shared by all its runs."""
+    input:
+        PATHS,
+    output:
+        f"models/{NAME}/{{train}}/{{kind}}/config.json",
+    wildcard_constraints:
+        kind="encoder|llm",
+    log:
+        f"{LOG}/tiny-{{train}}-{{kind}}.log",
+    params:
+        tiny=lambda w: str(dict(STUDY.tiny.get(w.kind, {}))),
+    shell:
+        "OMP_NUM_THREADS={threads} {sys.executable} -m nbutils.study tiny {STUDY.path} {wildcards.train} {wildcards.kind} > {log} 2>&1"
+
+
+rule explore:
+    input:
+        PATHS,
+        notebook="notebooks/01_data_exploration.ipynb",
+    output:
+        f"runs/{NAME}/notebooks/01_data_exploration.ipynb",
+    log:
+        f"{LOG}/01_data_exploration.log",
+    shell:
+        PAPERMILL + " {input.notebook} {output} -p study_file {STUDY.path} > {log} 2>&1"
+
+
+RUN = f"runs/{NAME}/{{system}}/{{train}}/seed-{{seed}}"
+
+for kind, notebook_of_kind in study_file.NOTEBOOKS.items():
+
+    rule:
+        """One run: fit on one corpus with one seed, tag every evaluation corpus."""
+        name:
+            kind
+        input:
+            PATHS,
+            tiny_models,
+            notebook=notebook_of_kind,
+        output:
+            record=RUN + "/run.json",
+            notebook=RUN + "/notebook.ipynb",
+        log:
+            f"{LOG}/{{system}}-{{train}}-{{seed}}.log",
+        wildcard_constraints:
+            system=one_of(OF_KIND[kind]),
+        params:
+            system=lambda w: str(STUDY.systems[w.system].settings),
+            split=f"{STUDY.labels} {STUDY.certainties} {STUDY.split_seed} {STUDY.test_fraction} {STUDY.evaluate}",
+        resources:
+            gpu=0 if kind == "crf" else 1,
+        shell:
+            PAPERMILL + " {input.notebook} {output.notebook} -p study_file {STUDY.path} -p system {wildcards.system}"
+            " -p train {wildcards.train} -p seed {wildcards.seed} > {log} 2>&1"
+
+
+rule evaluate:
+    input:
+        [f"runs/{NAME}/{system}/{train}/seed-{seed}/run.json" for system, train, seed in GRID],
+        notebook="notebooks/06_evaluation.ipynb",
+    output:
+        table=f"{STUDY.figures}/main_result.md",
+        rows=f"{STUDY.figures}/main_result.csv",
+        png=f"{STUDY.figures}/main_result.png",
+        svg=f"{STUDY.figures}/main_result.svg",
+        notebook=f"runs/{NAME}/notebooks/06_evaluation.ipynb",
+    log:
+        f"{LOG}/06_evaluation.log",
+    shell:
+        PAPERMILL + " {input.notebook} {output.notebook} -p study_file {STUDY.path} > {log} 2>&1"

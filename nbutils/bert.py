@@ -1,0 +1,179 @@
+"""An encoder that labels tokens (the paper's BERT): BIO labels on pieces, characters in and characters out.
+
+Any model of `AutoModelForTokenClassification` will do, with a fast or a slow tokenizer. Text that is longer than the
+model's limit is read in overlapping windows, and every piece takes its label from the window where it has most context.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+from transformers import AutoModelForTokenClassification, AutoTokenizer, BatchEncoding
+
+from nbutils.align import encode_with_offsets, special_ids
+from nbutils.bio import bio_labels, bio_to_entities, entities_to_bio
+from nbutils.corpus import Document, Entity, Prediction, sentence_spans
+from nbutils.settings import BertSettings, settings_from
+from nbutils.training import device, local_or_hub, pad, train
+from nbutils.windows import window_bounds
+
+
+@dataclass(frozen=True)
+class Window:
+    """A stretch of one unit's pieces as the model sees it, and the part of it whose labels count."""
+
+    document: int
+    unit: tuple[int, int]  # which stretch of the document
+    ids: list[int]  # pieces only, no special tokens
+    offsets: list[tuple[int, int]]  # of the pieces, in the document's text
+    first: int  # of the pieces that this window decides
+    last: int  # behind the last of them
+
+
+class BertTagger:
+    """An encoder with its classification head, ready to tag."""
+
+    def __init__(self, model: Any, tokenizer: Any, settings: BertSettings):
+        self.model, self.tokenizer, self.settings = model, tokenizer, settings
+
+    def predict(self, documents: Iterable[Document], progress: bool = False) -> list[Prediction]:
+        documents = [d.without_entities() for d in documents]
+        windows = make_windows(documents, self.tokenizer, self.settings)
+        log_probs = self._log_probs(windows, progress)
+        found: list[list[Entity]] = [[] for _ in documents]
+        for group in _units(windows):
+            offsets = [o for n in group for o in windows[n].offsets[windows[n].first : windows[n].last]]
+            scores = np.concatenate([log_probs[n][windows[n].first : windows[n].last] for n in group])
+            found[windows[group[0]].document] += bio_to_entities(
+                scores, offsets, self.settings.labels, self.settings.decoding
+            )
+        return [Prediction(d.id, tuple(f)) for d, f in zip(documents, found, strict=True)]
+
+    @torch.inference_mode()
+    def _log_probs(self, windows: Sequence[Window], progress: bool) -> list[np.ndarray]:
+        """Log-probabilities of the labels for every window: [pieces, labels]."""
+        self.model.eval()
+        out: list[np.ndarray] = [np.empty(0)] * len(windows)
+        order = sorted(range(len(windows)), key=lambda n: -len(windows[n].ids))
+        size = 4 * self.settings.batch_size
+        collate = Collator(self.tokenizer)
+        for k in tqdm(range(0, len(order), size), disable=not progress, desc="tagging", unit="batch"):
+            batch = order[k : k + size]
+            inputs = collate([{"input_ids": windows[n].ids} for n in batch]).to(self.model.device)
+            logits = self.model(**inputs).logits.float().log_softmax(-1).cpu().numpy()
+            for row, n in enumerate(batch):
+                out[n] = logits[row, collate.n_before : collate.n_before + len(windows[n].ids)]
+        return out
+
+    def save(self, folder: str | Path) -> None:
+        """An ordinary model folder (safetensors) with the tokenizer and our settings."""
+        folder = Path(folder)
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+        (folder / "settings.json").write_text(json.dumps(asdict(self.settings), indent=1), encoding="utf-8")
+
+
+def fit(documents: Iterable[Document], settings: BertSettings, *, seed: int, progress: bool = True) -> BertTagger:
+    """Fine-tune the encoder on these documents' entities."""
+    documents = list(documents)
+    torch.manual_seed(seed)  # the new head is drawn at loading
+    model, tokenizer = load_model(settings.model, settings)
+    train(
+        model,
+        examples(documents, tokenizer, settings),
+        Collator(tokenizer),
+        seed=seed,
+        epochs=settings.epochs,
+        learning_rate=settings.learning_rate,
+        batch_size=settings.batch_size,
+        weight_decay=settings.weight_decay,
+        warmup=settings.warmup,
+        scheduler=settings.scheduler,
+        bf16=settings.bf16,
+        progress=progress,
+    )
+    return BertTagger(model, tokenizer, settings)
+
+
+def load_model(name: str | Path, settings: BertSettings) -> tuple[Any, Any]:
+    """Encoder with a head for the labels, on the best device, and its tokenizer: safetensors only, no remote code."""
+    names, name = bio_labels(settings.labels), local_or_hub(name)
+    tokenizer = AutoTokenizer.from_pretrained(name, revision=settings.revision)
+    model = AutoModelForTokenClassification.from_pretrained(
+        name,
+        revision=settings.revision,
+        use_safetensors=True,
+        id2label=dict(enumerate(names)),
+        label2id={n: k for k, n in enumerate(names)},
+    )
+    return model.to(device()), tokenizer
+
+
+def load(folder: str | Path) -> BertTagger:
+    """A tagger as `save` left it."""
+    settings = settings_from(BertSettings, json.loads((Path(folder) / "settings.json").read_text(encoding="utf-8")))
+    return BertTagger(*load_model(folder, settings), settings)
+
+
+# --- pieces and windows -----------------------------------------------------------------------------------------
+
+
+def make_windows(documents: Sequence[Document], tokenizer: Any, settings: BertSettings) -> list[Window]:
+    """Every piece of every unit in at least one window, and decided by exactly one."""
+    size = settings.max_length - sum(map(len, special_ids(tokenizer)))
+    windows = []
+    for n, document in enumerate(documents):
+        for start, end in sentence_spans(document, settings.unit):
+            ids, offsets = encode_with_offsets(tokenizer, document.text[start:end])
+            offsets = [(s + start, e + start) for s, e in offsets]
+            for begin, stop, first, last in window_bounds(len(ids), size):
+                windows.append(
+                    Window(n, (start, end), ids[begin:stop], offsets[begin:stop], first - begin, last - begin)
+                )
+    return windows
+
+
+def _units(windows: Sequence[Window]) -> list[list[int]]:
+    """Window numbers grouped by the unit they come from, in order."""
+    return [
+        list(group) for _, group in groupby(range(len(windows)), key=lambda n: (windows[n].document, windows[n].unit))
+    ]
+
+
+def examples(documents: Sequence[Document], tokenizer: Any, settings: BertSettings) -> list[dict[str, list[int]]]:
+    """Training rows: `input_ids` of a window's pieces and their `labels`, -100 where another window decides."""
+    windows = make_windows(documents, tokenizer, settings)
+    rows = []
+    for group in _units(windows):
+        unit = [windows[n] for n in group]
+        offsets = [o for w in unit for o in w.offsets[w.first : w.last]]
+        labels = iter(entities_to_bio(documents[unit[0].document].entities, offsets, settings.labels))
+        for w in unit:
+            decided = [next(labels) if w.first <= k < w.last else -100 for k in range(len(w.ids))]
+            rows.append({"input_ids": w.ids, "labels": decided})
+    return rows
+
+
+class Collator:
+    """Rows to tensors [rows, longest], with the tokenizer's special tokens around the pieces."""
+
+    def __init__(self, tokenizer: Any):
+        self.before, self.after = special_ids(tokenizer)
+        self.n_before = len(self.before)
+        self.pad_id = tokenizer.pad_token_id or 0
+
+    def __call__(self, rows: list[dict[str, list[int]]]) -> Any:
+        ids = [self.before + r["input_ids"] + self.after for r in rows]
+        out = {"input_ids": pad(ids, self.pad_id), "attention_mask": pad([[1] * len(i) for i in ids], 0)}
+        if "labels" in rows[0]:
+            edge = [-100] * len(self.before), [-100] * len(self.after)
+            out["labels"] = pad([edge[0] + r["labels"] + edge[1] for r in rows], -100)
+        return BatchEncoding(out)

@@ -1,0 +1,214 @@
+"""Figures of how sure a result is and of whose notes it depends on: intervals, Figures 2 and 3, the heat map.
+
+Same look as `plots`. Each title says what its data say, so it changes with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.patches import Patch, Rectangle
+
+from nbutils.corpus import Corpus, Document
+from nbutils.plots import system_styles, use_style
+from nbutils.statistics import INTERVAL, Evaluation
+from nbutils.stratify import COMPONENTS, STRATA, corpus_grid, grid, outliers
+from nbutils.study import Study
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+
+
+def gaps(study: Study, table: pd.DataFrame) -> Figure:
+    """Δ of every system with its 95 % interval, a panel a direction. Needs `statistics.gap_table`."""
+    use_style()
+    if table.empty:
+        return plt.figure().suptitle("No system has been scored both in-domain and out-of-domain").figure
+    directions = list(dict.fromkeys(table.index.droplevel("system")))
+    figure, panels = plt.subplots(
+        1, len(directions), figsize=(1.5 + 4 * len(directions), 1.2 + 0.45 * len(study.systems)),
+        sharey=True, sharex=True, squeeze=False,
+    )  # fmt: skip
+    for axes, (train, evaluate) in zip(panels[0], directions, strict=True):
+        _dots(axes, study, table.xs((train, evaluate), level=("train", "evaluate")), "Δ (points)")
+        axes.axvline(0, color="0.3", linewidth=1)
+        axes.set_xlabel(f"Δ = F1 on {evaluate} − F1 on {train} (points)")
+        axes.set_title(f"trained on {train}", loc="left", fontsize=11)
+    sure = int(((table[INTERVAL[0]] > 0) | (table[INTERVAL[1]] < 0)).sum())
+    title = f"The interval of Δ leaves out 0 for {sure} of {len(table)} pairs of system and training corpus"
+    figure.suptitle(title, x=0.01, ha="left")
+    figure.tight_layout()
+    return figure
+
+
+def components(study: Study, table: pd.DataFrame) -> Figure:
+    """The SD of note F1 due to physician, case and rest, with intervals. Needs `stratify.component_table`."""
+    use_style()
+    figure, panels = plt.subplots(1, 3, figsize=(12, 1.2 + 0.45 * len(study.systems)), sharey=True, sharex=True)
+    for axes, component in zip(panels, COMPONENTS, strict=True):
+        _dots(axes, study, table.xs(component, level="due to"), "SD (points)")
+        axes.set_xlabel("SD of note F1 (points)")
+        axes.set_title(f"due to {component}", loc="left", fontsize=11)
+    panels[0].set_xlim(-0.04 * table[INTERVAL[1]].max(), 1.04 * table[INTERVAL[1]].max() + 1)
+    sds = table["SD (points)"].unstack("due to")
+    larger = int((sds["physician"] > sds["case"]).sum())
+    title = f"The physician makes more of the spread than the case for {larger} of {len(sds)} systems"
+    figure.suptitle(title, x=0.01, ha="left")
+    figure.tight_layout()
+    return figure
+
+
+def _dots(axes: Axes, study: Study, rows: pd.DataFrame, value: str) -> None:
+    """A row a system: its value as a marker, its interval as a line."""
+    styles = system_styles(study)
+    titles = [s.title for s in study.systems.values()]
+    for k, name in enumerate(study.systems):
+        if titles[k] in rows.index:
+            row, colour = rows.loc[titles[k]], styles[name][0]
+            axes.plot(row[INTERVAL].astype(float), [k, k], color=colour, linewidth=2)
+            axes.plot(row[value], k, MARKERS[k % len(MARKERS)], color=colour, markersize=8, markeredgecolor="black")
+    axes.set_yticks(range(len(titles)), titles)
+    axes.set_ylim(len(titles) - 0.5, -0.5)
+    axes.grid(axis="y", visible=False)
+
+
+def precision_recall(study: Study, table: pd.DataFrame) -> Figure:
+    """Precision against recall as the threshold rises, a panel a setting. Needs `statistics.threshold_table`."""
+    use_style()
+    settings = [(t, e) for t in study.train for e in sorted(study.evaluate, key=lambda e: e != t)]
+    figure, panels = plt.subplots(
+        1, len(settings), figsize=(3.1 * len(settings), 3.6), sharex=True, sharey=True, squeeze=False
+    )
+    for axes, (train, evaluate) in zip(panels[0], settings, strict=True):
+        for k, (name, (colour, _)) in enumerate(system_styles(study).items()):
+            mine = table.query("system == @name and train == @train and evaluate == @evaluate")
+            axes.plot(mine["recall"], mine["precision"], color=colour, marker=MARKERS[k % len(MARKERS)], markersize=4,
+                      markeredgecolor="black", markeredgewidth=0.3, label=study.systems[name].title)  # fmt: skip
+        axes.set_title(f"{train} → {evaluate}", loc="left", fontsize=11)
+        axes.set_xlabel("recall (%)")
+    panels[0, 0].set(ylabel="precision (%)", xlim=(-3, 103), ylim=(-3, 103))
+    ends = table.dropna(subset="precision").groupby(["system", "train", "evaluate"])["precision"].agg(["first", "last"])
+    gained = int((ends["last"] > ends["first"]).sum())
+    figure.suptitle(f"Precision rises with the threshold in {gained} of {len(ends)} curves", x=0.01, ha="left")
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    figure.tight_layout()
+    figure.legend(handles, labels, frameon=False, ncols=2, loc="upper center", bbox_to_anchor=(0.5, 0))
+    return figure
+
+
+def overview(corpus: Corpus) -> Figure:
+    """Figure 2, drawn from the data: every note in its physician's row and its case's column, shaded by its entities.
+
+    One row and one column are framed: the notes that one physician-based and one case-based score are averaged over.
+    """
+    use_style()
+    cells = corpus_grid(corpus)
+    figure, axes = plt.subplots(figsize=(2.6 + 0.7 * cells.shape[1], 1.6 + 0.45 * cells.shape[0]))
+    image = _heat(axes, cells, _case_titles(corpus.documents), low=cells.min().min(), high=cells.max().max())
+    n_rows, n_columns = cells.shape
+    for corner, width, height, style in (((-0.5, 0.5), n_columns, 1, "-"), ((1.5, -0.5), 1, n_rows, "--")):
+        axes.add_patch(
+            Rectangle(
+                corner, width, height, fill=False, edgecolor="#D55E00", linewidth=3, linestyle=style, clip_on=False
+            )
+        )
+    axes.annotate("physician-based:\nmean of a row", (n_columns - 0.5, 1), (12, 0), textcoords="offset points",
+                  va="center", fontsize=10, color="#D55E00")  # fmt: skip
+    axes.annotate("case-based: mean of a column", (2, -0.5), (0, 6), textcoords="offset points", ha="center",
+                  fontsize=10, color="#D55E00")  # fmt: skip
+    notes = "one note" if len(corpus) == cells.size else f"{len(corpus)} notes in {cells.size} cells"
+    n_cells = f"{n_rows} physicians × {n_columns} cases, {notes}" + (" a cell" if notes == "one note" else "")
+    axes.set_title(f"{corpus.name}: {n_cells}", loc="left", pad=26)
+    axes.set(xlabel="", ylabel="")
+    figure.colorbar(image, ax=axes, label="entities in the note", pad=0.19, shrink=0.8)
+    return figure
+
+
+def boxes(study: Study, strata: pd.DataFrame, value: str = "mean of notes") -> Figure:
+    """Figure 3: box plots of F1 by physician and by case, systems side by side; whiskers 1.5 IQR, outliers named.
+
+    Needs the rows of `stratify.stratum_table` for both.
+    """
+    use_style()
+    styles = {name: style for name, style in system_styles(study).items() if name in set(strata["system"])}
+    figure, panels = plt.subplots(1, len(STRATA), figsize=(11, 4.6), sharey=True)
+    for axes, by in zip(panels, STRATA, strict=True):
+        for place, (system, (colour, hatch)) in enumerate(styles.items()):
+            mine = (strata["system"] == system) & (strata["by"] == by)
+            values = strata[mine].set_index("name")[value]
+            axes.boxplot(values, positions=[place], widths=0.6, whis=1.5, patch_artist=True,
+                         boxprops={"facecolor": colour, "hatch": hatch, "edgecolor": "black", "alpha": 0.8},
+                         medianprops={"color": "black", "linewidth": 2}, flierprops={"marker": "o"})  # fmt: skip
+            for f1, names in _near(values[outliers(values)]):
+                axes.annotate(names, (place, f1), (6, 6), textcoords="offset points", va="center", fontsize=8)
+        axes.set_xticks([])
+        axes.set_xlim(-0.6, len(styles) - 0.1)
+        axes.set_title(f"by {by}", loc="left", fontsize=11)
+    panels[0].set_ylim(-2, 102)
+    panels[0].set_ylabel("F1, exact spans (%), a value a stratum")
+    sds = strata.groupby(["system", "by"])[value].std().unstack("by")
+    wider = int((sds["physician"] > sds["case"]).sum())
+    figure.suptitle(
+        f"F1 varies more over physicians than over cases for {wider} of {len(sds)} systems", x=0.01, ha="left"
+    )
+    patches = [Patch(facecolor=c, hatch=h, edgecolor="black", label=study.systems[s].title)
+               for s, (c, h) in styles.items()]  # fmt: skip
+    figure.tight_layout()
+    figure.legend(handles=patches, frameon=False, ncols=2, loc="upper center", bbox_to_anchor=(0.5, 0.02))
+    return figure
+
+
+def _near(values: pd.Series, reach: float = 3.0) -> list[tuple[float, str]]:
+    """(height, label) of outliers; those within `reach` points share a label, since theirs would overprint."""
+    labels: list[tuple[float, str]] = []
+    for name, f1 in values.sort_values().items():
+        if labels and f1 - labels[-1][0] < reach:
+            labels[-1] = (labels[-1][0], f"{labels[-1][1]}, {name}")
+        else:
+            labels.append((f1, str(name)))
+    return labels
+
+
+def heat_map(study: Study, chosen: Mapping[str, Evaluation]) -> Figure:
+    """F1 of every note (percent, mean over seeds), physician by case, a panel a system, one scale for all."""
+    use_style()
+    cells = {system: grid(evaluation) for system, evaluation in chosen.items()}
+    height, width = next(iter(cells.values())).shape
+    n_columns = min(2, len(cells))
+    n_rows = -(-len(cells) // n_columns)
+    figure, panels = plt.subplots(
+        n_rows, n_columns, figsize=(n_columns * (1.2 + 0.52 * width), n_rows * (0.6 + 0.36 * height) + 1.8),
+        squeeze=False, sharex=True, sharey=True, layout="constrained",
+    )  # fmt: skip
+    for axes in panels.flat[len(cells) :]:
+        axes.set_visible(False)
+    for axes, (system, values) in zip(panels.flat, cells.items(), strict=False):
+        image = _heat(axes, values, _case_titles(chosen[system].documents), low=0, high=100)
+        axes.set_title(study.systems[system].title, loc="left", fontsize=11)
+    figure.colorbar(image, ax=panels, label="F1 of the note (%)", shrink=0.6)
+    means = {system: values.mean(axis=1) for system, values in cells.items()}
+    hardest = pd.Series([m.idxmin() for m in means.values() if (m == m.min()).sum() == 1], dtype=object).value_counts()
+    if len(hardest):
+        title = f"{hardest.index[0]} writes the hardest notes for {hardest.iloc[0]} of {len(cells)} systems"
+        figure.suptitle(title, x=0.01, ha="left")
+    return figure
+
+
+def _heat(axes: Axes, cells: pd.DataFrame, titles: Mapping[str, str], *, low: float, high: float) -> AxesImage:
+    """A grid of shaded cells with their value written in, dark on light and light on dark; empty cells stay blank."""
+    image = axes.imshow(cells, cmap="cividis", vmin=low, vmax=high, aspect="auto")
+    for (row, column), value in pd.DataFrame(cells.to_numpy()).stack().dropna().items():
+        dark = value < (low + high) / 2
+        axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=7, color="white" if dark else "black")
+    axes.set_xticks(range(cells.shape[1]), [titles[c] for c in cells.columns], rotation=40, ha="right", fontsize=8)
+    axes.set_yticks(range(cells.shape[0]), cells.index, fontsize=8)
+    axes.grid(visible=False)
+    return image
+
+
+def _case_titles(documents: Iterable[Document]) -> dict[str, str]:
+    return {d.meta["case"]: d.meta.get("title") or d.meta["case"] for d in documents}

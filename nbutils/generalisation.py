@@ -1,0 +1,322 @@
+"""What an in-domain score owes to memory: grouped splits, a tagger that only remembers, learning curves of equal size.
+
+Knows taggers that train in seconds (the CRF and the dictionary below) and counts a note. Every regime trains on about
+as many entities and tests every note of the target exactly once, so that only the training notes differ.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from nbutils import crf
+from nbutils.corpus import Corpus, Document, Entity, Prediction, Tagger, text_hash
+from nbutils.formats import written_whole
+from nbutils.scores import exact_document, exact_scores
+from nbutils.settings import CrfSettings
+from nbutils.splits import Fold, leave_out, overlap_report, random_folds
+from nbutils.statistics import INTERVAL, Evaluation, bootstrap, interval
+
+KEYS = ("case", "physician")
+ID, OOD, NEITHER = "in-domain", "out-of-domain", "without both"
+BEYOND, WHOLE = "the other document type, beyond that", "whole gap"
+TEXT_COLUMNS = ["regime", "tagger", "document", "case", "physician", "train", "evaluate"]
+COUNTS = ["matched", "n_predicted", "n_gold", "matched_seen", "n_gold_seen", "train_notes", "train_entities"]
+
+
+# --- the floor of memory ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class DictionaryTagger:
+    """Marks the strings that were entities in training, from left to right, the longest first; knows nothing else."""
+
+    labels: Mapping[str, str]  # each string and its most frequent type
+    lengths: Mapping[str, tuple[int, ...]]  # by first character, the lengths of the strings that begin so, descending
+
+    def predict(self, documents: Iterable[Document], progress: bool = False) -> list[Prediction]:
+        documents = tqdm(list(documents), disable=not progress, desc="looking up", unit="note")
+        return [Prediction(d.id, tuple(self._found(d.text))) for d in documents]
+
+    def _found(self, text: str) -> Iterator[Entity]:
+        at = 0
+        while at < len(text):
+            lengths = self.lengths.get(text[at], ())
+            length = next((n for n in lengths if text[at : at + n] in self.labels), 0)
+            if length:
+                yield Entity(at, at + length, self.labels[text[at : at + length]])
+            at += length or 1
+
+
+def fit_dictionary(documents: Iterable[Document]) -> DictionaryTagger:
+    """Remember every entity string of these documents; of several types the most frequent, of equals the first."""
+    types: dict[str, Counter[str]] = defaultdict(Counter)
+    for document in documents:
+        for entity in document.entities:
+            types[document.surface(entity)][entity.label] += 1
+    lengths: dict[str, set[int]] = defaultdict(set)
+    for string in types:
+        lengths[string[0]].add(len(string))
+    return DictionaryTagger(
+        {string: max(sorted(counts), key=counts.__getitem__) for string, counts in types.items()},
+        {first: tuple(sorted(some, reverse=True)) for first, some in lengths.items()},
+    )
+
+
+def fit_functions(labels: Sequence[str], iterations: int) -> dict[str, Callable[[Iterable[Document]], Tagger]]:
+    """The taggers that are compared, by title: how each is trained. Fewer L-BFGS iterations than the study's 80 save
+    time at the price of some points of F1; the same number for every regime."""
+    settings = CrfSettings(labels=tuple(labels), iterations=iterations)
+    return {"CRF": lambda documents: crf.fit(documents, settings, progress=False), "dictionary": fit_dictionary}
+
+
+# --- regimes ---------------------------------------------------------------------------------------------------------
+
+
+def regimes(target: Corpus, source: Corpus, *, n_groups: int = 4, seed: int = 0) -> dict[str, list[Fold]]:
+    """The ways to choose training notes for the notes of `target`, from the nearest to the farthest.
+
+    In-domain folds mix everything; then notes of the same case, of the same physician, and of both are left out (those
+    that the target's notes name, each in `n_groups` groups of values); out-of-domain folds train on `source`. All
+    training parts are cut at random to the entities of the smallest one (to the first whole note that reaches them).
+    """
+    keys = [key for key in KEYS if len({d.meta.get(key) for d in target} - {None, ""}) >= n_groups
+            and all(d.meta.get(key) for d in target)]  # fmt: skip
+    folds = {ID: list(random_folds(target, n_groups, seed=seed))}
+    folds |= {f"without the {key}": list(leave_out(target, key, n_groups=n_groups, seed=seed)) for key in keys}
+    if len(keys) > 1:
+        folds[NEITHER] = list(leave_out(target, *keys, n_groups=n_groups, seed=seed))
+    folds[OOD] = [replace(fold, train=source) for fold in folds[ID]]
+    n_entities = min(count_entities(fold.train) for some in folds.values() for fold in some)
+    return {
+        name: [
+            replace(fold, train=first_notes(fold.train, n_entities, seed=1000 * seed + k))
+            for k, fold in enumerate(some)
+        ]
+        for name, some in folds.items()
+    }
+
+
+def overlap_table(folds: Mapping[str, Sequence[Fold]]) -> pd.DataFrame:
+    """What the training part of each regime tells about its test part (`splits.overlap_report`), mean over folds."""
+    rows = {name: pd.DataFrame([overlap_report(f.train, f.test) for f in some]).mean() for name, some in folds.items()}
+    return pd.DataFrame(rows).T.rename_axis("regime")
+
+
+def first_notes(corpus: Corpus, n_entities: int, *, seed: int = 0) -> Corpus:
+    """Whole notes in a random order (the same for every size) until they hold `n_entities`; all if they never do."""
+    chosen: list[Document] = []
+    for k in np.random.default_rng(seed).permutation(len(corpus)):
+        if sum(len(d.entities) for d in chosen) >= n_entities:
+            break
+        chosen.append(corpus.documents[k])
+    return replace(corpus, documents=tuple(chosen))
+
+
+def count_entities(corpus: Corpus) -> int:
+    return sum(len(d.entities) for d in corpus)
+
+
+def regime_counts(
+    target: Corpus,
+    source: Corpus,
+    *,
+    labels: Sequence[str] = ("d",),
+    n_groups: int = 4,
+    iterations: int = 40,
+    seed: int = 0,
+    kept: str | Path | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """One row a regime, tagger and note of the target: exact matches, and how many of them the training part names.
+
+    With `kept` the rows are read from that file if it was made from the same notes and settings, else written to it.
+    """
+
+    def compute() -> pd.DataFrame:
+        folds = [
+            (name, f) for name, some in regimes(target, source, n_groups=n_groups, seed=seed).items() for f in some
+        ]
+        fits = fit_functions(labels, iterations)
+        rows = [
+            {"regime": name, "tagger": tagger} | row
+            for name, fold in tqdm(folds, disable=not progress, desc="training", unit="fold")
+            for tagger, fit in fits.items()
+            for row in _note_counts(fold, fit(fold.train.documents).predict(fold.test))
+        ]
+        return pd.DataFrame(rows, columns=["regime", "tagger", "document", *KEYS, *COUNTS])
+
+    asked = ["regimes", list(labels), n_groups, iterations, seed]
+    return _kept(kept, _fingerprint([target, source], asked), compute)
+
+
+def _note_counts(fold: Fold, predictions: Iterable[Prediction]) -> Iterator[dict[str, object]]:
+    known = {d.surface(e) for d in fold.train for e in d.entities}
+    found = {p.document_id: p.entities for p in predictions}
+    for document in fold.test:
+        seen = tuple(e for e in document.entities if document.surface(e) in known)
+        scores = exact_document(document.entities, found[document.id])
+        yield {
+            "document": document.id,
+            **{key: document.meta.get(key, "") for key in KEYS},
+            "matched": int(scores.matched_gold),
+            "n_predicted": scores.n_predicted,
+            "n_gold": scores.n_gold,
+            "matched_seen": int(exact_document(seen, found[document.id]).matched_gold),
+            "n_gold_seen": len({e.key for e in seen}),
+            "train_notes": len(fold.train),
+            "train_entities": count_entities(fold.train),
+        }
+
+
+# --- scores and the gap ----------------------------------------------------------------------------------------------
+
+
+def regime_table(counts: pd.DataFrame, *, n_boot: int = 1000, seed: int = 0) -> pd.DataFrame:
+    """Micro F1 of each tagger and regime in percent with its 95 % interval, and how much of it is memory.
+
+    `seen` is the share of gold mentions whose string is an entity of the training part; the recalls are of those
+    and of the rest. Intervals draw cases and physicians (`statistics.bootstrap`) and keep the taggers as they are.
+    """
+    rows = []
+    for (tagger, regime), some in counts.groupby(["tagger", "regime"], sort=False):
+        evaluation = _evaluation(some)
+        total = some[COUNTS[:5]].sum()
+        unseen = total["n_gold"] - total["n_gold_seen"]
+        rows.append(
+            {
+                "tagger": tagger,
+                "regime": regime,
+                "training notes": some["train_notes"].mean(),
+                "training entities": some["train_entities"].mean(),
+                "F1 (%)": evaluation.f1,
+            }
+            | dict(zip(INTERVAL, interval(bootstrap(evaluation, n_boot=n_boot, seed=seed), evaluation), strict=True))
+            | {
+                "seen (%)": 100 * total["n_gold_seen"] / max(total["n_gold"], 1),
+                "recall, seen (%)": 100 * total["matched_seen"] / max(total["n_gold_seen"], 1),
+                "recall, unseen (%)": 100 * (total["matched"] - total["matched_seen"]) / max(unseen, 1),
+            }
+        )
+    return pd.DataFrame(rows).set_index(["tagger", "regime"])
+
+
+def gap_table(counts: pd.DataFrame, *, n_boot: int = 1000, seed: int = 0) -> pd.DataFrame:
+    """What each step away from the in-domain notes takes from F1, in points with a 95 % interval.
+
+    The first rows leave something out of the in-domain training notes; the next is what the other document type takes
+    beyond that; the last is the whole gap. Each step is paired: the same drawn notes under both regimes.
+    """
+    names = list(dict.fromkeys(counts["regime"]))
+    farthest_inside = names[-2]  # without both, or whatever the notes' meta allows
+    steps = {name: (ID, name) for name in names[1:-1]} | {BEYOND: (farthest_inside, OOD), WHOLE: (ID, OOD)}
+    rows = []
+    for tagger, some in counts.groupby("tagger", sort=False):
+        under = {name: _evaluation(part) for name, part in some.groupby("regime", sort=False)}
+        drawn = {name: bootstrap(evaluation, n_boot=n_boot, seed=seed) for name, evaluation in under.items()}
+        for step, (near, far) in steps.items():
+            rows.append(
+                {"tagger": tagger, "step": step, "change of F1 (points)": under[far].f1 - under[near].f1}
+                | dict(zip(INTERVAL, interval(drawn[far] - drawn[near], under[far]), strict=True))
+            )
+    return pd.DataFrame(rows).set_index(["tagger", "step"])
+
+
+def _evaluation(notes: pd.DataFrame) -> Evaluation:
+    """The counts of one tagger under one regime, in the form that `statistics` resamples."""
+    notes = notes.sort_values("document")
+    documents = tuple(
+        Document(row["document"], "", meta={key: row[key] for key in KEYS if row[key]})
+        for row in notes.to_dict("records")
+    )
+    return Evaluation(documents, notes[COUNTS[:3]].to_numpy(float)[None])
+
+
+# --- learning curves -------------------------------------------------------------------------------------------------
+
+
+def learning_curves(
+    train: Mapping[str, Corpus],
+    test: Mapping[str, Corpus],
+    *,
+    labels: Sequence[str] = ("d",),
+    sizes: Sequence[int] = (100, 200, 400, 800, 1600),
+    draws: int = 2,
+    iterations: int = 40,
+    kept: str | Path | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """F1 (%) of each tagger on every test part by the number of training entities, `draws` random orders of the notes.
+
+    Sizes are entities, not notes, so that two corpora of different density can be compared; a size that a training part
+    does not reach is left out. `kept` as in `regime_counts`.
+    """
+
+    def compute() -> pd.DataFrame:
+        parts = [
+            (name, size, draw, first_notes(corpus, size, seed=draw))
+            for name, corpus in train.items()
+            for size in sizes
+            for draw in range(draws)
+            if count_entities(corpus) >= size
+        ]
+        rows = []
+        for name, size, draw, part in tqdm(parts, disable=not progress, desc="learning curves", unit="fit"):
+            for tagger, fit in fit_functions(labels, iterations).items():
+                fitted = fit(part.documents)
+                for evaluate, corpus in test.items():
+                    rows.append(
+                        {
+                            "tagger": tagger,
+                            "train": name,
+                            "evaluate": evaluate,
+                            "size": size,
+                            "draw": draw,
+                            "train_notes": len(part),
+                            "train_entities": count_entities(part),
+                            "f1": 100 * exact_scores(corpus, fitted.predict(corpus)).f1,
+                        }
+                    )
+        return pd.DataFrame(rows)
+
+    asked = ["curves", list(train), list(test), list(labels), list(sizes), draws, iterations]
+    return _kept(kept, _fingerprint([*train.values(), *test.values()], asked), compute)
+
+
+def curve_table(curves: pd.DataFrame) -> pd.DataFrame:
+    """Mean F1 (%) over the draws: a row a tagger, training and test corpus, a column a number of training entities."""
+    table = curves.pivot_table(index=["tagger", "train", "evaluate"], columns="size", values="f1", sort=False)
+    table.columns.name = "training entities (at least)"
+    return table
+
+
+# --- results that need not be computed twice --------------------------------------------------------------------------
+
+
+def _fingerprint(corpora: Iterable[Corpus], asked: object) -> str:
+    """Changes with any text, any entity and any setting."""
+    notes = [[text_hash(d.text), sorted(d.meta.items()), sorted(e.key for e in d.entities)] for c in corpora for d in c]
+    return hashlib.sha256(json.dumps([asked, notes]).encode()).hexdigest()[:16]
+
+
+def _kept(path: str | Path | None, fingerprint: str, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    """The rows at `path` if they carry this fingerprint; else computed, and written there."""
+    if path is None:
+        return compute()
+    path = Path(path)
+    if path.exists():
+        rows = pd.read_csv(path, dtype=dict.fromkeys([*TEXT_COLUMNS, "made_from"], str), keep_default_na=False)
+        if "made_from" in rows and set(rows["made_from"]) == {fingerprint}:
+            return rows.drop(columns="made_from")
+    rows = compute()
+    with written_whole(path) as file:
+        rows.assign(made_from=fingerprint).to_csv(file, index=False)
+    return rows

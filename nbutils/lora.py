@@ -1,0 +1,218 @@
+"""A causal language model, tuned with LoRA (Hu et al. 2021), that re-types a note and brackets the entities.
+
+prompt = instruction + text, target = the text with inline tags, loss on the target only. Decoding is copy-constrained
+(`copydecode`), so the answer is always the text. Any model of `AutoModelForCausalLM` will do.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from tqdm.auto import tqdm
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from nbutils.align import encode_with_offsets
+from nbutils.copydecode import Copier, TagTokens, decode
+from nbutils.corpus import Document, Entity, Prediction, entities_within, sentence_spans
+from nbutils.settings import LoraSettings, settings_from
+from nbutils.training import device, local_or_hub, pad, train
+from nbutils.windows import clause_windows
+
+PROMPTS = Path(__file__).parent / "prompts"
+TAG_ROOM = 8  # tokens kept free for tags and the end, in each of prompt and target
+
+
+class LoraTagger:
+    """A language model with its adapter, ready to tag."""
+
+    def __init__(self, model: Any, tokenizer: Any, settings: LoraSettings):
+        self.model, self.tokenizer, self.settings = model, tokenizer, settings
+        self.tags = TagTokens(tokenizer, settings.labels)
+
+    def predict(self, documents: Iterable[Document], progress: bool = False) -> list[Prediction]:
+        """Tag every document; a piece that is too long for the model is cut into lines or windows first."""
+        documents = [d.without_entities() for d in documents]
+        pieces = [piece for k, d in enumerate(documents) for piece in pieces_of(k, d, self.tokenizer, self.settings)]
+        found: list[list[Entity]] = [[] for _ in documents]
+        order = sorted(range(len(pieces)), key=lambda n: -len(pieces[n].text))  # like lengths together
+        size = self.settings.decode_batch_size
+        self.model.eval()
+        for first in tqdm(range(0, len(order), size), disable=not progress, desc="tagging", unit="batch"):
+            batch = [pieces[n] for n in order[first : first + size]]
+            for piece, entities in zip(batch, self._tag([p.text for p in batch]), strict=True):
+                found[piece.document] += piece.decided(entities)
+        return [Prediction(d.id, without_overlaps(f)) for d, f in zip(documents, found, strict=True)]
+
+    def _tag(self, texts: Sequence[str]) -> list[list[Entity]]:
+        prompts = [prompt_ids(self.tokenizer, self.settings.prompt, text) for text in texts]
+        copiers = [Copier(self.tags, text) for text in texts]
+        return [c.read(*out) for c, out in zip(copiers, decode(self.model, prompts, copiers), strict=True)]
+
+    def save(self, folder: str | Path) -> None:
+        """The adapter (safetensors), the tokenizer and the settings; the base model stays where it is."""
+        folder = Path(folder)
+        self.model.save_pretrained(folder, safe_serialization=True)
+        self.tokenizer.save_pretrained(folder)
+        (folder / "settings.json").write_text(json.dumps(asdict(self.settings), indent=1), encoding="utf-8")
+
+
+def fit(documents: Iterable[Document], settings: LoraSettings, *, seed: int, progress: bool = True) -> LoraTagger:
+    """Tune an adapter on these documents' entities; with `epochs: 0` the model stays as it came (untuned)."""
+    model, tokenizer = load_base(settings)
+    torch.manual_seed(seed)  # the adapter is drawn here
+    tags = TagTokens(tokenizer, settings.labels)
+    model = get_peft_model(
+        model,
+        LoraConfig(
+            r=settings.rank,
+            lora_alpha=settings.alpha,
+            lora_dropout=settings.dropout,
+            target_modules=settings.target_modules,
+            trainable_token_indices=_tag_ids(tags) if settings.train_tags else None,
+            task_type="CAUSAL_LM",
+        ),
+    )
+    tagger = LoraTagger(model, tokenizer, settings)
+    if settings.epochs:
+        rows = examples(documents, tokenizer, settings, tags)
+        train(
+            model,
+            rows,
+            Collator(tokenizer),
+            seed=seed,
+            epochs=settings.epochs,
+            learning_rate=settings.learning_rate,
+            batch_size=settings.batch_size,
+            accumulation=settings.accumulation,
+            weight_decay=settings.weight_decay,
+            warmup=settings.warmup,
+            scheduler=settings.scheduler,
+            max_grad_norm=settings.max_grad_norm,
+            bf16=settings.bf16,
+            progress=progress,
+        )
+    return tagger
+
+
+def _tag_ids(tags: TagTokens) -> list[int]:
+    ids = [*tags.open.values(), *tags.close.values()]
+    if any(len(tag) != 1 for tag in ids):
+        raise ValueError("train_tags needs a tokenizer in which each tag is one token; leave it out for this model")
+    return [tag[0] for tag in ids]
+
+
+def load_base(settings: LoraSettings) -> tuple[Any, Any]:
+    """The base model on the best device, and its tokenizer: safetensors only, never remote code."""
+    name = local_or_hub(settings.model)
+    tokenizer = AutoTokenizer.from_pretrained(name, revision=settings.revision)
+    model = AutoModelForCausalLM.from_pretrained(
+        name,
+        revision=settings.revision,
+        use_safetensors=True,
+        dtype=torch.bfloat16 if settings.bf16 else torch.float32,
+    )
+    return model.to(device()), tokenizer
+
+
+def load(folder: str | Path) -> LoraTagger:
+    """A tagger as `save` left it."""
+    settings = settings_from(LoraSettings, json.loads((Path(folder) / "settings.json").read_text(encoding="utf-8")))
+    model, tokenizer = load_base(settings)
+    return LoraTagger(PeftModel.from_pretrained(model, str(folder)), tokenizer, settings)
+
+
+def prompt_text(name: str, text: str) -> str:
+    """The prompt file with the text in the place of {text}; a note is data, so nothing else in it is replaced."""
+    return (PROMPTS / f"{name}.txt").read_text(encoding="utf-8").removesuffix("\n").replace("{text}", text)
+
+
+def prompt_ids(tokenizer: Any, name: str, text: str) -> list[int]:
+    """The prompt as tokens, in the model's chat template when it has one."""
+    prompt = prompt_text(name, text)
+    if tokenizer.chat_template:
+        message = [{"role": "user", "content": prompt}]
+        out = tokenizer.apply_chat_template(message, add_generation_prompt=True, tokenize=True, return_dict=True)
+        return list(out["input_ids"])
+    begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    return [*begin, *tokenizer(prompt, add_special_tokens=False)["input_ids"]]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A stretch of a document as the model sees it; it decides the entities that start in `[first, last)` of it."""
+
+    document: int
+    start: int
+    text: str
+    first: int
+    last: int
+
+    def decided(self, entities: Iterable[Entity]) -> list[Entity]:
+        """Those of the piece's entities that it decides, with offsets in the document."""
+        return [
+            replace(e, start=e.start + self.start, end=e.end + self.start)
+            for e in entities
+            if self.first <= e.start < self.last
+        ]
+
+
+def pieces_of(number: int, document: Document, tokenizer: Any, settings: LoraSettings) -> list[Piece]:
+    """The units of a document; one whose prompt and target could pass `max_length` is cut (see `clause_windows`)."""
+    room = (settings.max_length - len(prompt_ids(tokenizer, settings.prompt, ""))) // 2 - TAG_ROOM
+    if room < 8:
+        raise ValueError(f"max_length {settings.max_length} leaves no room for a text behind the prompt; raise it")
+    pieces = []
+    for start, end in sentence_spans(document, settings.unit):
+        text = document.text[start:end]
+        keep = [(e.start, e.end) for e in entities_within(document, start, end)]
+        ends = [end for _, end in encode_with_offsets(tokenizer, text)[1]]
+        for begin, stop, first, last in clause_windows(text, ends, room, keep):
+            pieces.append(Piece(number, start + begin, text[begin:stop], first - begin, last - begin))
+    return pieces
+
+
+def without_overlaps(entities: Iterable[Entity]) -> tuple[Entity, ...]:
+    """The entities in order, without any that overlaps the one before it (two windows may disagree at their border)."""
+    kept: list[Entity] = []
+    for entity in sorted(entities):
+        if not kept or entity.start >= kept[-1].end:
+            kept.append(entity)
+    return tuple(kept)
+
+
+def examples(
+    documents: Iterable[Document], tokenizer: Any, settings: LoraSettings, tags: TagTokens
+) -> list[dict[str, list[int]]]:
+    """Training rows: `input_ids` of prompt + target + end, and `labels` that leave the prompt out (-100)."""
+    rows = []
+    for document in documents:
+        for piece in pieces_of(0, document, tokenizer, settings):
+            entities = entities_within(document, piece.start, piece.start + len(piece.text))
+            rows.append(example(tokenizer, settings.prompt, tags, piece.text, entities))
+    return rows
+
+
+def example(
+    tokenizer: Any, prompt: str, tags: TagTokens, text: str, entities: Sequence[Entity]
+) -> dict[str, list[int]]:
+    before = prompt_ids(tokenizer, prompt, text)
+    target = [*Copier(tags, text).write(entities), tokenizer.eos_token_id]
+    return {"input_ids": before + target, "labels": [-100] * len(before) + target}
+
+
+class Collator:
+    """Rows to right-padded tensors: input_ids, attention_mask and labels, each [rows, longest]."""
+
+    def __init__(self, tokenizer: Any):
+        self.pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+
+    def __call__(self, rows: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
+        ids = pad([r["input_ids"] for r in rows], self.pad_id)
+        mask = pad([[1] * len(r["input_ids"]) for r in rows], 0)
+        return {"input_ids": ids, "attention_mask": mask, "labels": pad([r["labels"] for r in rows], -100)}

@@ -1,0 +1,186 @@
+"""A run on disk: what was asked (run.json), what it cost, and what it predicted (predictions/<corpus>.jsonl).
+
+Training and analysis meet only here. A run is complete when its run.json is there; it is written last.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from nbutils.corpus import Corpus, Prediction, problems, text_hash
+from nbutils.formats import DataError, entities_from_json, entity_to_json, written_whole
+
+PACKAGES = [
+    "torch",
+    "transformers",
+    "peft",
+    "tokenizers",
+    "fugashi",
+    "unidic-lite",
+    "sklearn-crfsuite",
+    "numpy",
+    "pandas",
+]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One trained system: its folder and what its run.json says."""
+
+    folder: Path
+    record: dict[str, Any]
+
+    @property
+    def system(self) -> str:
+        return self.record["system"]
+
+    @property
+    def train(self) -> str:
+        return self.record["train"]
+
+    @property
+    def seed(self) -> int:
+        return self.record["seed"]
+
+    def predictions(self, corpus: Corpus) -> list[Prediction]:
+        """What this run found in a corpus; see `read_predictions`."""
+        return read_predictions(self.folder / "predictions" / f"{corpus.name}.jsonl", corpus)
+
+
+def run_folder(root: str | Path, study: str, system: str, train: str, seed: int) -> Path:
+    return Path(root) / study / system / train / f"seed-{seed}"
+
+
+def write_predictions(predictions: Iterable[Prediction], corpus: Corpus, path: str | Path) -> None:
+    """One JSON object a document: id, hash of its text, entities by offset; never the text itself."""
+    texts = {d.id: d.text for d in corpus}
+    with written_whole(path) as file:
+        for p in predictions:
+            row: dict[str, Any] = {"id": p.document_id, "text_hash": text_hash(texts[p.document_id])}
+            row["entities"] = [entity_to_json(e) for e in p.entities]
+            if p.raw is not None:
+                row["raw"] = p.raw
+            if p.repairs:
+                row["repairs"] = dict(p.repairs)
+            file.write(json.dumps(row, ensure_ascii=True) + "\n")
+
+
+def read_predictions(path: str | Path, corpus: Corpus) -> list[Prediction]:
+    """Predictions for documents of this corpus.
+
+    Raises:
+        DataError: no such file, a line that is no prediction, an unknown document, a text that has changed since, or
+            entities that overlap or do not lie in the text.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise DataError(f"{path}: no such predictions; run `make study` for this study first")
+    documents = {d.id: d for d in corpus}
+    found = []
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+        where, again = f"{path}, line {number}", "delete the run's folder and run the study again"
+        try:
+            row = json.loads(line)
+            prediction = Prediction(
+                row["id"], entities_from_json(row["entities"]), row.get("raw"), row.get("repairs", {})
+            )
+            expected, document = row["text_hash"], documents.get(row["id"])
+        except (KeyError, TypeError, ValueError, RecursionError):
+            raise DataError(f"{where}: not a prediction; {again}") from None
+        if document is None:
+            raise DataError(f'{where}: corpus "{corpus.name}" has no document "{prediction.document_id}"; {again}')
+        if text_hash(document.text) != expected:
+            raise DataError(
+                f'{where}: the text of "{prediction.document_id}" has changed since this prediction was made; {again}'
+            )
+        if wrong := problems(replace(document, entities=prediction.entities)):
+            raise DataError(f"{where}: {wrong[0]}; {again}")
+        found.append(prediction)
+    return found
+
+
+def write_run(folder: str | Path, record: dict[str, Any]) -> None:
+    """Write run.json, and with it declare the run complete."""
+    with written_whole(Path(folder) / "run.json") as file:
+        json.dump(record | provenance(), file, indent=1, ensure_ascii=False)
+        file.write("\n")
+
+
+def read_run(folder: str | Path) -> Run:
+    folder = Path(folder)
+    path = folder / "run.json"
+    try:
+        run = Run(folder, json.loads(path.read_text(encoding="utf-8")))
+        _ = run.system, run.train, run.seed
+    except FileNotFoundError:
+        raise DataError(f"{path}: no finished run here; run `make study` for this study first") from None
+    except (ValueError, KeyError, TypeError):
+        raise DataError(f"{path}: not the record of a run; delete the run's folder and run the study again") from None
+    return run
+
+
+def read_runs(root: str | Path, study: str) -> list[Run]:
+    """All finished runs of a study, in the order of their paths."""
+    return [read_run(path.parent) for path in sorted((Path(root) / study).glob("*/*/seed-*/run.json"))]
+
+
+def provenance() -> dict[str, Any]:
+    """Versions, code and machine, without any name of a person, host or path."""
+    import torch
+
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine() + " CPU"
+    return {
+        "versions": {"python": platform.python_version()} | {p: _version(p) for p in PACKAGES},
+        "git_commit": git_commit(),
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "peak_memory_bytes": peak_memory(),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def peak_memory() -> dict[str, int]:
+    """The highest resident memory of this process so far and, on a GPU, of its allocator, in bytes."""
+    import torch
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = {"cpu": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+    if torch.cuda.is_available():
+        peak["gpu"] = torch.cuda.max_memory_allocated()
+    return peak
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def git_commit() -> str | None:
+    """The commit of the code, with `+` when the working tree differs from it; None outside a repository."""
+    here = Path(__file__).parent
+    try:
+        command = ["git", "-C", str(here), "describe", "--always", "--dirty=+", "--abbrev=12", "--match="]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() or None
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+@contextmanager
+def timed(seconds: dict[str, float], what: str) -> Iterator[None]:
+    """Note in `seconds[what]` how long the block took, by the wall clock."""
+    begin = time.perf_counter()
+    yield
+    seconds[what] = round(time.perf_counter() - begin, 3)

@@ -1,0 +1,198 @@
+"""Tiny models built on the spot, so that the whole study runs offline on a CPU in minutes.
+
+Knows how to make a small encoder and a small Llama from nothing but the bare lines of a training split, and saves
+them as ordinary Hugging Face folders. From there on `bert.py` and `lora.py` treat them like any model from the hub.
+Their scores say nothing about real checkpoints.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import (
+    DataCollatorForLanguageModeling,
+    LlamaConfig,
+    LlamaForCausalLM,
+    ModernBertConfig,
+    ModernBertForMaskedLM,
+    PreTrainedTokenizerFast,
+)
+
+from nbutils import lora
+from nbutils.copydecode import TagTokens
+from nbutils.corpus import Document, Entity, sentence_spans
+from nbutils.crf import words
+from nbutils.settings import TinyEncoderSettings, TinyLlmSettings
+from nbutils.training import train
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+GAME = "n"  # the tag of the self-supervised game; the study's own tags stay unseen until fine-tuning
+NOUNS = frozenset(("名詞", "接頭辞", "接尾辞", "記号"))
+
+
+def character_tokenizer(texts: Iterable[str], labels: Iterable[str] = ()) -> PreTrainedTokenizerFast:
+    """One token a character after NFKC; a character that the texts do not have becomes [UNK]; a tag is one token."""
+    normalizer = normalizers.NFKC()
+    characters = sorted({c for text in texts for c in normalizer.normalize_str(text)})
+    tags = [tag for label in labels for tag in (f"<{label}>", f"</{label}>")]
+    vocabulary = {word: k for k, word in enumerate(dict.fromkeys([*SPECIAL, *tags, *characters]))}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizer
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    if tags:
+        tokenizer.add_special_tokens(tags)
+    pad, unk, cls, sep, mask = SPECIAL
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=pad,
+        unk_token=unk,
+        cls_token=cls,
+        sep_token=sep,
+        mask_token=mask,
+        bos_token=cls,
+        eos_token=sep,
+        model_max_length=512,
+    )
+
+
+def bare_lines(documents: Iterable[Document]) -> list[str]:
+    """The lines of the documents without their entities: all that the self-supervised start may see."""
+    return [d.text[s:e] for d in documents for s, e in sentence_spans(d.without_entities())]
+
+
+def build_encoder(
+    documents: Iterable[Document], folder: str | Path, settings: TinyEncoderSettings, *, progress: bool = True
+) -> None:
+    """An encoder pretrained as a masked language model on these documents' lines."""
+    texts = bare_lines(documents)
+    tokenizer = character_tokenizer(texts)
+    torch.manual_seed(0)
+    model = ModernBertForMaskedLM(
+        ModernBertConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=settings.hidden,
+            intermediate_size=2 * settings.hidden,
+            num_hidden_layers=settings.layers,
+            num_attention_heads=settings.hidden // 32,
+            local_attention=settings.local_attention,
+            global_attn_every_n_layers=settings.layers,
+            max_position_embeddings=512,
+            pad_token_id=0,
+            cls_token_id=2,
+            sep_token_id=3,
+            bos_token_id=2,
+            eos_token_id=3,
+        )
+    )
+    rows = [{"input_ids": tokenizer(t, truncation=True, max_length=512)["input_ids"]} for t in texts]
+    collate = DataCollatorForLanguageModeling(tokenizer, mlm_probability=settings.masked)
+    train(
+        model,
+        rows,
+        collate,
+        seed=0,
+        epochs=settings.epochs,
+        learning_rate=settings.learning_rate,
+        batch_size=settings.batch_size,
+        warmup=0.05,
+        progress=progress,
+    )
+    _save(model, tokenizer, folder)
+
+
+def build_llm(
+    documents: Iterable[Document],
+    folder: str | Path,
+    settings: TinyLlmSettings,
+    *,
+    labels: Sequence[str] = ("d",),
+    progress: bool = True,
+) -> None:
+    """A Llama whose self-supervised start is the study's form of answer to another question.
+
+    It re-types stretches of the documents' lines and brackets the noun phrases that MeCab finds with `<n>`. So it
+    learns to copy, to look ahead in the prompt, and that brackets go around words; nothing of diseases. The study's
+    own tags have tokens but are never shown.
+    """
+    texts = bare_lines(documents)
+    tokenizer = character_tokenizer([*texts, lora.prompt_text(settings.prompt, "")], [*labels, GAME])
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=settings.hidden,
+            intermediate_size=2 * settings.hidden,
+            num_hidden_layers=settings.layers,
+            num_attention_heads=settings.hidden // 32,
+            max_position_embeddings=2048,
+            pad_token_id=0,
+            bos_token_id=2,
+            eos_token_id=3,
+            tie_word_embeddings=True,
+            initializer_range=settings.hidden**-0.5,
+        )
+    )
+    rows = game_rows(texts, tokenizer, settings)
+    train(
+        model,
+        rows,
+        lora.Collator(tokenizer),
+        seed=0,
+        epochs=1,
+        learning_rate=settings.learning_rate,
+        batch_size=settings.batch_size,
+        warmup=0.03,
+        adam_beta2=0.98,
+        weight_decay=0.01,
+        progress=progress,
+    )
+    _save(model, tokenizer, folder)
+
+
+def game_rows(texts: Sequence[str], tokenizer: Any, settings: TinyLlmSettings) -> list[dict[str, list[int]]]:
+    """Random stretches of lines with their noun phrases bracketed: prompt + target + end, as `lora.example` makes."""
+    rng = random.Random(0)
+    tags = TagTokens(tokenizer, [GAME])
+    phrases = {text: noun_phrases(text) for text in texts}
+    rows = []
+    for _ in range(settings.samples):
+        text = rng.choice(texts)
+        length = min(len(text), rng.randint(4, settings.longest))
+        start = rng.randint(0, len(text) - length)
+        inside = [(max(s - start, 0), min(e - start, length)) for s, e in phrases[text]]
+        entities = [Entity(s, e, GAME) for s, e in inside if s < e]
+        rows.append(lora.example(tokenizer, settings.prompt, tags, text[start : start + length], entities))
+    return rows
+
+
+def noun_phrases(text: str) -> list[tuple[int, int]]:
+    """Runs of adjoining nouns, prefixes, suffixes and symbols in MeCab's analysis, as (start, end)."""
+    runs: list[tuple[int, int]] = []
+    for start, end, pos in words(text):
+        if pos in NOUNS:
+            if runs and runs[-1][1] == start:
+                runs[-1] = (runs[-1][0], end)
+            else:
+                runs.append((start, end))
+    return runs
+
+
+def _save(model: Any, tokenizer: Any, folder: str | Path) -> None:
+    """Write beside, then rename, so that a folder under its name is a whole model."""
+    folder = Path(folder)
+    beside = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(beside, ignore_errors=True)
+    model.save_pretrained(beside)
+    tokenizer.save_pretrained(beside)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(beside, folder)

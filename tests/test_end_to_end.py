@@ -1,0 +1,170 @@
+"""The whole study on a handful of notes: the grid, the notebooks, a kill in the middle, the table at the end."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+
+from nbutils import ROOT, plots, study, tables
+from nbutils.corpus import Corpus
+from nbutils.formats import read_corpus, write_medtxt
+from nbutils.runs import read_runs
+
+STUDY = """
+title: Self-test
+caption: A handful of notes.
+figures: runs/{name}/figures
+corpora:
+  CR: {{path: {folder}/cr.xml}}
+  PN: {{path: {folder}/pn.xml}}
+seeds: [0]
+tiny:
+  encoder: {{hidden: 32, layers: 1, epochs: 1}}
+  llm: {{hidden: 32, layers: 1, samples: 64, longest: 12}}
+systems:
+  crf: {{iterations: 10, title: A CRF}}
+  bert: {{model: tiny/encoder, epochs: 1, learning_rate: 1.0e-3, title: An encoder}}
+  lora: {{model: tiny/llm, prompt: tiny_ja, max_length: 100, epochs: 1, train_tags: true, title: A Llama}}
+"""
+
+
+@pytest.fixture(scope="module")
+def study_file(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study")
+    for name in ("cr", "pn"):
+        corpus = read_corpus(ROOT / "data" / name)
+        write_medtxt(Corpus(name, corpus.documents[:5]), folder / f"{name}.xml")
+    name = f"selftest-{os.getpid()}"
+    path = folder / f"{name}.yaml"
+    path.write_text(STUDY.format(name=name, folder=folder), encoding="utf-8")
+    # A table from elsewhere, as a fresh clone has one: it must not count as this study's result.
+    stale = ROOT / "runs" / name / "figures" / "main_result.md"
+    stale.parent.mkdir(parents=True)
+    for suffix in (".md", ".csv", ".png", ".svg"):
+        stale.with_suffix(suffix).write_text("of another machine", encoding="utf-8")
+    yield path
+    shutil.rmtree(ROOT / "runs" / name, ignore_errors=True)
+    shutil.rmtree(ROOT / "models" / name, ignore_errors=True)
+
+
+def start(study_file):
+    command = [sys.executable, "-m", "nbutils.study", "run", str(study_file), "--cores", "2"]
+    return subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+
+
+def records(name):
+    return {p: p.read_text(encoding="utf-8") for p in (ROOT / "runs" / name).glob("*/*/seed-*/run.json")}
+
+
+@pytest.fixture(scope="module")
+def finished(study_file):
+    """The study killed with -9 once two runs were done, and started again; what was done before, and the output."""
+    process = start(study_file)
+    deadline = time.time() + 240
+    while len(records(study_file.stem)) < 2 and process.poll() is None and time.time() < deadline:
+        time.sleep(0.5)
+    before = records(study_file.stem)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    again = start(study_file)
+    output = again.communicate(timeout=400)[0]
+    assert again.returncode == 0, output
+    return before, output
+
+
+def test_a_killed_study_goes_on_and_finished_runs_keep_their_records(study_file, finished):
+    before, _ = finished
+    after = records(study_file.stem)
+    assert len(before) >= 2 and len(after) == 6
+    assert all(after[path] == text for path, text in before.items())
+
+
+def test_the_study_ends_with_its_table_and_figure(study_file, finished):
+    _, output = finished
+    figures = ROOT / "runs" / study_file.stem / "figures"
+    assert "| A Llama |" in output and "→PN (OOD)" in output and "ΔCR→PN" in output
+    assert {p.suffix for p in figures.glob("main_result.*")} == {".md", ".csv", ".png", ".svg"}
+
+
+def test_a_second_call_does_nothing_and_says_so(study_file, finished):
+    before = records(study_file.stem)
+    again = start(study_file)
+    output = again.communicate(timeout=120)[0]
+    assert "Nothing was left to train" in output
+    assert records(study_file.stem) == before
+
+
+def test_every_run_has_its_notebook_predictions_and_costs(study_file, finished):
+    plan = study.load(study_file)
+    for run in read_runs(ROOT / "runs", plan.name):
+        assert (run.folder / "notebook.ipynb").exists()
+        assert {p.stem for p in (run.folder / "predictions").iterdir()} == {"CR", "PN"}
+        assert run.record["seconds"]["fit"] > 0 and run.record["peak_memory_bytes"]["cpu"] > 0
+        assert run.record["versions"]["torch"] and run.record["device"] and run.record["threads"] >= 1
+
+
+def test_no_record_names_a_path_of_this_machine(study_file, finished):
+    for path, text in records(study_file.stem).items():
+        assert str(ROOT) not in text, path
+
+
+def test_predictions_hold_no_text_of_a_note(study_file, finished):
+    plan = study.load(study_file)
+    line = study.open_corpus(plan, "PN").documents[0].text.strip().splitlines()[0]
+    for path in (ROOT / "runs" / plan.name).glob("*/*/seed-*/predictions/*.jsonl"):
+        assert line not in path.read_text(encoding="utf-8")
+
+
+def test_the_same_seed_gives_the_same_predictions_twice(study_file, finished, tmp_path):
+    plan = study.load(study_file)
+    for system in plan.systems:
+        run = study.execute(plan, system, "PN", 0, runs=tmp_path, progress=False)
+        twice = study.execute(plan, system, "PN", 0, runs=tmp_path / "again", progress=False)
+        for name in plan.evaluate:
+            rows = [(r.folder / "predictions" / f"{name}.jsonl").read_text(encoding="utf-8") for r in (run, twice)]
+            assert rows[0] == rows[1], (system, name)
+
+
+def test_a_run_that_fails_leaves_no_record(study_file, tmp_path, monkeypatch):
+    plan = study.load(study_file)
+
+    def fail(*_, **__):
+        raise RuntimeError("no")
+
+    monkeypatch.setattr("nbutils.crf.fit", fail)
+    with pytest.raises(RuntimeError):
+        study.execute(plan, "crf", "CR", 0, runs=tmp_path, progress=False)
+    assert not list(tmp_path.rglob("run.json"))
+
+
+def test_tiny_models_are_ordinary_folders_that_the_training_text_alone_decides(study_file, monkeypatch, tmp_path):
+    plan = replace(study.load(study_file), name="tiny")
+    monkeypatch.setattr(study, "ROOT", tmp_path)
+    monkeypatch.setattr(study, "corpus_path", lambda s, name: study_file.parent / f"{name.lower()}.xml")
+    for kind in ("encoder", "llm"):
+        study.build_tiny(plan, "CR", kind, progress=False)
+        folder = tmp_path / "models" / "tiny" / "CR" / kind
+        assert {"config.json", "model.safetensors", "tokenizer.json"} <= {p.name for p in folder.iterdir()}
+        vocabulary = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
+        train = study.split(plan, study.open_corpus(plan, "CR"))[0]
+        allowed = set("".join(d.text for d in train)) | set("病名：写し:")
+        import unicodedata
+
+        allowed |= set(unicodedata.normalize("NFKC", "".join(allowed)))
+        assert {w for w in vocabulary if len(w) == 1} <= allowed
+
+
+def test_the_main_figure_shows_every_system(study_file, finished):
+    plan = study.load(study_file)
+    scores = tables.score_runs(plan, read_runs(ROOT / "runs", plan.name), study.open_corpora(plan))
+    figure = plots.main_result(plan, scores)
+    shown = {text.get_text() for text in figure.axes[0].get_legend().get_texts()}
+    assert shown == {s.title for s in plan.systems.values()}

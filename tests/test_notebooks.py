@@ -1,0 +1,54 @@
+"""The notebooks as a reader meets them: a story with short cells, one parameters cell, nothing hidden."""
+
+import nbformat
+import pytest
+
+from nbutils import ROOT
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def notebook(request):
+    return nbformat.read(request.param, as_version=4)
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def test_there_are_notebooks():
+    assert len(NOTEBOOKS) >= 5
+
+
+def test_a_notebook_opens_with_its_question(notebook):
+    first = notebook.cells[0]
+    assert first.cell_type == "markdown" and first.source.startswith("# ") and "**Question.**" in first.source
+
+
+def test_exactly_one_cell_holds_the_parameters_and_each_has_a_comment(notebook):
+    (parameters,) = [c for c in code_cells(notebook) if "parameters" in c.metadata.get("tags", [])]
+    assert all("#" in line for line in parameters.source.splitlines())
+
+
+def test_no_cell_is_longer_than_ten_lines_or_empty(notebook):
+    assert all(1 <= len(cell.source.splitlines()) <= 10 for cell in code_cells(notebook))
+
+
+def test_no_cell_defines_helper_code(notebook):
+    assert not any(line.startswith(("def ", "class ")) for c in code_cells(notebook) for line in c.source.splitlines())
+
+
+def test_a_notebook_ends_by_saying_what_it_does_not_show(notebook):
+    prose = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    assert "does not" in prose[-1] and "Exercise" in prose[-1]
+
+
+def test_the_last_cell_prints_versions_and_is_not_compared(notebook):
+    last = notebook.cells[-1]
+    assert "provenance" in last.source and "nbval-ignore-output" in last.metadata["tags"]
+
+
+def test_no_notebook_names_a_path_of_a_machine(notebook):
+    text = nbformat.writes(notebook)
+    assert not any(place in text for place in ("/home/", "/root/", "/Users/", "/tmp/", "C:\\\\"))

@@ -111,6 +111,12 @@ def text_hash(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
+def fingerprint(corpus: Corpus) -> str:
+    """A short hash of ids, texts and entities: another one means that a run was made from something else."""
+    content = [(d.id, d.text, [(*e.key, e.certainty) for e in d.entities]) for d in corpus]
+    return hashlib.sha256(repr(content).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
 def lines(text: str) -> list[tuple[int, int]]:
     """The non-blank lines of a text as (start, end) offsets, without their line break: the corpus' sentences.
 

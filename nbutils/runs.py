@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -128,6 +128,18 @@ def read_run(folder: str | Path) -> Run:
     except (ValueError, KeyError, TypeError):
         raise DataError(f"{path}: not the record of a run; delete the run's folder and run the study again") from None
     return run
+
+
+def finished_run(folder: str | Path, recipe: dict[str, Any]) -> Run | None:
+    """The finished run in a folder if its record says the same as `recipe`; any other one is no longer finished."""
+    path = Path(folder) / "run.json"
+    wanted = json.loads(json.dumps(recipe))  # tuples become lists, as in the record
+    with suppress(DataError):
+        run = read_run(folder)
+        if all(run.record.get(key) == value for key, value in wanted.items()):
+            return run
+    path.unlink(missing_ok=True)
+    return None
 
 
 def read_runs(root: str | Path, study: str) -> list[Run]:

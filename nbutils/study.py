@@ -21,9 +21,9 @@ from typing import Any
 import yaml
 
 from nbutils import ROOT
-from nbutils.corpus import Corpus, select
+from nbutils.corpus import Corpus, fingerprint, select
 from nbutils.formats import CERTAINTIES, READERS, DataError, read_corpus
-from nbutils.runs import Run, read_run, run_folder, timed, write_predictions, write_run
+from nbutils.runs import Run, finished_run, read_run, run_folder, timed, write_predictions, write_run
 from nbutils.settings import SETTINGS, TINY
 from nbutils.splits import split_by_document
 
@@ -322,14 +322,27 @@ def execute(
     runs: str | Path = "runs",
     progress: bool = True,
 ) -> Run:
-    """One run of the grid: fit on the training part, tag every evaluation corpus, write predictions, then run.json."""
+    """One run of the grid: fit on the training part, tag every evaluation corpus, write predictions, then run.json.
+
+    A run that is finished and was made from the same settings and corpora is kept as it is, with its times.
+    """
     chosen = study.systems[system]
-    room = import_module(f"nbutils.{chosen.kind}")  # only now, since torch takes seconds to load
     corpora = open_corpora(study)
     values = settings(study, chosen, train)
     folder = run_folder(runs, study.name, system, train, seed)
-    seconds: dict[str, float] = {}
     train_part = split(study, corpora[train])[0]
+    recipe = {
+        "study": study.name, "system": system, "title": chosen.title, "kind": chosen.kind, "train": train, "seed": seed,
+        "settings": asdict(values), "split_seed": study.split_seed, "test_fraction": study.test_fraction,
+        "train_documents": [d.id for d in train_part],
+        "corpora": {name: fingerprint(corpora[name]) for name in sorted({train, *study.evaluate})},
+        "tiny": {kind: study.tiny.get(kind, {}) for kind in tiny_kinds(study, system)},
+    }  # fmt: skip
+    if (finished := finished_run(folder, recipe)) is not None:
+        print(f"This run was finished before; delete {folder} to train it again.")
+        return finished
+    room = import_module(f"nbutils.{chosen.kind}")  # only now, since torch takes seconds to load
+    seconds: dict[str, float] = {}
     with timed(seconds, "fit"):
         tagger = room.fit(train_part.documents, values, seed=seed, progress=progress)
     for name in study.evaluate:
@@ -338,11 +351,7 @@ def execute(
             found = tagger.predict(target, progress=progress)
         write_predictions(found, target, folder / "predictions" / f"{name}.jsonl")
     tagger.save(folder / "model")
-    write_run(folder, {
-        "study": study.name, "system": system, "title": chosen.title, "kind": chosen.kind, "train": train, "seed": seed,
-        "settings": asdict(values), "split_seed": study.split_seed, "test_fraction": study.test_fraction,
-        "train_documents": [d.id for d in train_part], "seconds": seconds,
-    })  # fmt: skip
+    write_run(folder, recipe | {"seconds": seconds})
     return read_run(folder)
 
 

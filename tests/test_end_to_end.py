@@ -102,6 +102,25 @@ def test_a_second_call_does_nothing_and_says_so(study_file, finished):
     assert records(study_file.stem) == before
 
 
+def test_a_run_whose_job_was_killed_after_its_end_keeps_its_record(study_file, finished):
+    before = records(study_file.stem)
+    runs = ROOT / "runs" / study_file.stem
+    notebook = runs / "crf" / "PN" / "seed-0" / "notebook.ipynb"
+    notebook.unlink()  # as Snakemake does with the outputs of a job that it did not see end
+    (runs / "notebooks" / "06_evaluation.ipynb").unlink()
+    start(study_file).communicate(timeout=200)
+    assert notebook.exists() and records(study_file.stem) == before
+
+
+def test_a_run_with_other_settings_is_trained_anew(study_file, finished, tmp_path):
+    plan = study.load(study_file)
+    first = study.execute(plan, "crf", "PN", 0, runs=tmp_path, progress=False).record
+    assert study.execute(plan, "crf", "PN", 0, runs=tmp_path, progress=False).record == first
+    crf = replace(plan.systems["crf"], settings={"iterations": 5})
+    other = study.execute(replace(plan, systems={"crf": crf}), "crf", "PN", 0, runs=tmp_path, progress=False).record
+    assert other["settings"]["iterations"] == 5 and other["finished"] >= first["finished"]
+
+
 def test_every_run_has_its_notebook_predictions_and_costs(study_file, finished):
     plan = study.load(study_file)
     for run in read_runs(ROOT / "runs", plan.name):

@@ -22,13 +22,13 @@ REPORTS = 15
 
 def second_annotation_faults(first: Mapping[str, Corpus], second: Mapping[str, Corpus]) -> list[str]:
     """Everything that makes the second annotation of CR and PN unfit for a comparison with the first, by sentences."""
-    found = [sentence for corpus in second.values() for sentence in entity_faults(corpus)]
+    found = [sentence for corpus in second.values() for sentence in span_faults(corpus)]
     for name, corpus in second.items():
         found += text_faults(first[name], corpus)
     return found + report_coverage_faults(first["CR"], second["CR"]) + note_coverage_faults(first["PN"], second["PN"])
 
 
-def entity_faults(second: Corpus) -> list[str]:
+def span_faults(second: Corpus) -> list[str]:
     """Entities that lie badly in their text, or have no certainty."""
     found = []
     for document in second:

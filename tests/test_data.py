@@ -107,6 +107,13 @@ def test_the_datasheet_states_the_agreement_as_it_stands():
     assert [row for row in datasheet_rows(table) if row not in datasheet] == []
 
 
+def test_the_datasheet_states_the_shares_of_the_certainties():
+    datasheet = " ".join((ROOT / "data" / "README.md").read_text(encoding="utf-8").split())
+    kinds = [e.certainty for d in bundled()["CR"] for e in d.entities]
+    positive, negative, suspicious = (100 * kinds.count(k) / len(kinds) for k in ("positive", "negative", "suspicious"))
+    assert f"{positive:.0f} % of CR's entities are positive, {negative:.0f} % negative and {suspicious:.0f} %" in datasheet
+
+
 def test_the_datasheet_states_how_well_the_physicians_are_told_apart():
     datasheet = (ROOT / "data" / "README.md").read_text(encoding="utf-8")
     notes = bundled()["PN"]

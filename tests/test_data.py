@@ -110,8 +110,9 @@ def test_the_datasheet_states_the_agreement_as_it_stands():
 def test_the_datasheet_states_the_shares_of_the_certainties():
     datasheet = " ".join((ROOT / "data" / "README.md").read_text(encoding="utf-8").split())
     kinds = [e.certainty for d in bundled()["CR"] for e in d.entities]
-    positive, negative, suspicious = (100 * kinds.count(k) / len(kinds) for k in ("positive", "negative", "suspicious"))
-    assert f"{positive:.0f} % of CR's entities are positive, {negative:.0f} % negative and {suspicious:.0f} %" in datasheet
+    share = {kind: f"{100 * kinds.count(kind) / len(kinds):.0f} %" for kind in set(kinds)}
+    stated = "{positive} of CR's entities are positive, {negative} negative and {suspicious} suspicious"
+    assert stated.format(**share) in datasheet
 
 
 def test_the_datasheet_states_how_well_the_physicians_are_told_apart():

@@ -9,16 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nbutils import ROOT
-from nbutils.check_data import (
-    PAPER_FIGURES,
-    doubtful_certainties,
-    entity_faults,
-    figures_table,
-    main,
-    similar_lines,
-    style_accuracy,
-    untagged_strings,
-)
+from nbutils.check_data import PAPER_FIGURES, entity_faults, figures_table, main, similar_lines, style_accuracy
+from nbutils.check_review import doubtful_certainties, untagged_strings
+from nbutils.check_second import second_table
 from nbutils.corpus import Corpus, Document, Entity
 from nbutils.formats import read_corpus
 
@@ -61,14 +54,24 @@ def note(marked: str, id: str = "1") -> Document:
 
 @pytest.fixture
 def status(tmp_path, capsys):
-    """Checks a small sound data folder, `old` in it replaced by `new`: the exit status and the complaints."""
+    """Checks a small sound data folder that was annotated twice: the exit status and the complaints.
 
-    def run(old: str = "", new: str = "", reviewed: dict[str, list[list[str]]] | None = None) -> tuple[int, str]:
-        assert old in REPORTS + NOTES
+    `old` is replaced by `new` in both annotations, and the pair `second` in the second one only.
+    """
+
+    def run(
+        old: str = "",
+        new: str = "",
+        reviewed: dict[str, list[list[str]]] | None = None,
+        second: tuple[str, str] = ("", ""),
+    ) -> tuple[int, str]:
+        assert old in REPORTS + NOTES and second[0] in REPORTS + NOTES
         for name, content in (("cr", REPORTS), ("pn", NOTES)):
-            (tmp_path / name).mkdir()
             content = content.replace(old, new) if old else content
-            (tmp_path / name / "all.xml").write_text(HEAD + content + TAIL, encoding="utf-8")
+            again = content.replace(*second) if second[0] else content
+            for folder, annotated in ((name, content), (f"{name}-second", again)):
+                (tmp_path / folder).mkdir()
+                (tmp_path / folder / "all.xml").write_text(HEAD + annotated + TAIL, encoding="utf-8")
         (tmp_path / "reviewed").mkdir()
         for name in ("untagged", "cues"):
             with open(tmp_path / "reviewed" / f"{name}.csv", "w", encoding="utf-8", newline="") as file:
@@ -80,15 +83,43 @@ def status(tmp_path, capsys):
     return run
 
 
+def bundled(suffix: str = "") -> dict[str, Corpus]:
+    return {name: read_corpus(ROOT / "data" / f"{name.lower()}{suffix}", name=name) for name in PAPER_FIGURES}
+
+
+def datasheet_rows(table) -> list[str]:
+    """The rows of a table as the datasheet has to have them."""
+    return [f"| {name} | {' | '.join(row)} |" for name, row in zip(table.index, table.to_numpy(), strict=True)]
+
+
 def test_the_bundled_corpora_obey_their_rules(capsys):
     assert main([]) == 0, capsys.readouterr().err
 
 
 def test_the_datasheet_states_the_figures_of_the_data():
-    table = figures_table(read_corpus(ROOT / "data" / name.lower(), name=name) for name in PAPER_FIGURES)
     datasheet = (ROOT / "data" / "README.md").read_text(encoding="utf-8")
-    missing = [f"| {name} | {' | '.join(row)} |" for name, row in zip(table.index, table.to_numpy(), strict=True)]
-    assert [line for line in missing if line not in datasheet] == []
+    assert [row for row in datasheet_rows(figures_table(bundled().values())) if row not in datasheet] == []
+
+
+def test_the_datasheet_states_the_agreement_as_it_stands():
+    datasheet = (ROOT / "data" / "README.md").read_text(encoding="utf-8")
+    table = second_table(bundled(), bundled("-second"))
+    assert [row for row in datasheet_rows(table) if row not in datasheet] == []
+
+
+def test_the_datasheet_states_the_shares_of_the_certainties():
+    datasheet = " ".join((ROOT / "data" / "README.md").read_text(encoding="utf-8").split())
+    kinds = [e.certainty for d in bundled()["CR"] for e in d.entities]
+    share = {kind: f"{100 * kinds.count(kind) / len(kinds):.0f} %" for kind in set(kinds)}
+    stated = "{positive} of CR's entities are positive, {negative} negative and {suspicious} suspicious"
+    assert stated.format(**share) in datasheet
+
+
+def test_the_datasheet_states_how_well_the_physicians_are_told_apart():
+    datasheet = (ROOT / "data" / "README.md").read_text(encoding="utf-8")
+    notes = bundled()["PN"]
+    n_physicians = len({d.meta["physician"] for d in notes})
+    assert f"in {style_accuracy(notes):.2f} of the notes (chance {1 / n_physicians:.2f})" in " ".join(datasheet.split())
 
 
 def test_a_sound_folder_passes_in_silence(status):
@@ -126,6 +157,29 @@ BREACHES = {
 def test_the_command_fails_and_names(status, breach):
     old, new, sentence = BREACHES[breach]
     code, complaints = status(old, new)
+    assert code == 1 and sentence in complaints
+
+
+def test_another_opinion_of_the_second_annotator_is_no_fault(status):
+    opinion = ('<d certainty="suspicious">胃癌</d>を疑う像', '胃癌を<d certainty="general">疑う像</d>')
+    assert status(second=opinion) == (0, "")
+
+
+SECOND_BREACHES = {
+    "ill-formed XML": ("発熱</d>のため", "発熱</dのため", "not well-formed"),
+    "an entity without certainty": ('<d certainty="positive">発熱', "<d>発熱", '"発熱" has no certainty'),
+    "a nested entity": (">発熱</d>", '><d certainty="general">発熱</d></d>', "may not nest"),
+    "another text than the first annotation's": ("６８歳", "86歳", '"CR-001" has another text'),
+    "a document that the first annotation has not": ('"CR-002"', '"CR-003"', '"CR-003" is not in the first'),
+    "too few reports": (REPORTS[REPORTS.index('<article id="CR-002"') :], "", "1 case reports; at least 2"),
+    "too few notes of one physician": (NOTES[NOTES.index('<article id="PN-02-02"') :], "", "1 notes of phys-02"),
+}
+
+
+@pytest.mark.parametrize("breach", SECOND_BREACHES)
+def test_the_command_fails_and_names_in_the_second_annotation(status, breach):
+    old, new, sentence = SECOND_BREACHES[breach]
+    code, complaints = status(second=(old, new))
     assert code == 1 and sentence in complaints
 
 

@@ -44,6 +44,7 @@ class LoraTagger:
 
     def predict(self, documents: Iterable[Document], progress: bool = False) -> list[Prediction]:
         """Tag every document; a piece that is too long for the model is cut into lines or windows first."""
+        self.tags = TagTokens(self.tokenizer, self.settings.labels)  # its cache lives for one call, so memory is flat
         documents = [d.without_entities() for d in documents]
         pieces = [piece for k, d in enumerate(documents) for piece in pieces_of(k, d, self.tokenizer, self.settings)]
         found: list[list[Entity]] = [[] for _ in documents]

@@ -237,8 +237,8 @@ def _report(job: Job, n_entities: int, no_xml: str | None) -> None:
         print(f"tagged.xml was not written: {no_xml}. tagged.jsonl holds all notes.")
     if job.found.n_marked:
         print(
-            f"{job.found.n_marked} files begin with a byte-order mark (the first: {job.found.first_marked}); "
-            "it is no part of the note, and offsets count from the character behind it."
+            f"Files that begin with a byte-order mark: {job.found.n_marked} (the first: {job.found.first_marked}). "
+            "The mark is no part of the note; offsets count from the character behind it."
         )
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from nbutils.corpus import Document
-from nbutils.formats import DataError, _decode, jsonl_document, medtxt_problem, read_medtxt
+from nbutils.formats import DataError, _decode, jsonl_document, read_medtxt
 
 SUFFIXES = (".txt", ".jsonl", ".xml")
 MARKS = {  # UTF-32 before UTF-16, whose mark is the beginning of it
@@ -34,7 +34,6 @@ class Survey:
 
     n_notes: int
     fingerprint: str  # of every id, text and meta, in order
-    not_xml: str | None = None  # why MedTxt XML cannot hold all of them: about the first note that it cannot
     first_marked: str | None = None  # the first text or JSON Lines file that begins with a byte-order mark
     n_marked: int = 0
 
@@ -68,17 +67,16 @@ def survey(path: str | Path, encoding: str | None = None) -> Survey:
         DataError: as `read_notes`; no note at all; or an id that stands twice.
     """
     path = Path(path)
-    ids, digest, not_xml = array("Q"), hashlib.sha256(), None
+    ids, digest = array("Q"), hashlib.sha256()
     for note in read_notes(path, encoding):
         ids.append(_short_hash(note.id))
         digest.update(json.dumps([note.id, note.text, dict(note.meta)]).encode("ascii"))
-        not_xml = not_xml or medtxt_problem(note)
     if not ids:
         raise DataError(f"{path}: there is no note in it (looked for {', '.join(SUFFIXES)}); correct the path")
     _check_ids(path, encoding, np.frombuffer(ids, np.uint64))
     marked = (str(file) for file in _files(path) if _mark(file))
     first = next(marked, None)
-    return Survey(len(ids), digest.hexdigest()[:16], not_xml, first, (first is not None) + sum(1 for _ in marked))
+    return Survey(len(ids), digest.hexdigest()[:16], first, (first is not None) + sum(1 for _ in marked))
 
 
 def _check_ids(path: Path, encoding: str | None, hashes: np.ndarray) -> None:

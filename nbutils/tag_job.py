@@ -203,14 +203,15 @@ def _choose_gpu(run: Run, number: int) -> None:
 
 def finish(job: Job, parts: Sequence[Path]) -> None:
     """XML and record from the tagged parts, then tagged.jsonl, whose appearance says that all is done."""
-    no_xml = job.found.not_xml or _no_medtxt_type(job.run)
+    no_xml = _no_medtxt_type(job.run)
     (job.out / "tagged.xml").unlink(missing_ok=True)
     if not no_xml:
         try:
             _write_xml(parts, job.out / "tagged.xml")
         except DataError as error:
             no_xml = str(error)
-    counts = Counter(f"{e.label} {e.certainty or ''}".strip() for d in _documents(parts) for e in d.entities)
+    entities = (e for line in lines_of(parts) for e in json.loads(line)["entities"])
+    counts = Counter(f"{e['label']} {e.get('certainty', '')}".strip() for e in entities)
     record = {
         "recipe": job.recipe,
         "run": {k: job.run.record.get(k) for k in ("study", "system", "kind", "train", "seed", "git_commit")},

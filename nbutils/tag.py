@@ -96,7 +96,7 @@ def tag_sharded(job: Job, of: int, cores: int, gpus: int | None = None) -> int:
     config = {k: str(path.resolve()) for k, path in config.items()}
     config |= {"shards": of, "encoding": job.encoding or "", "gpu": int(job.run.record["kind"] != "crf")}
     job.shards.mkdir(parents=True, exist_ok=True)
-    with written_whole(job.shards / "config.json") as file:  # YAML's younger brother; paths need no quoting there
+    with written_whole(job.shards / "config.json") as file:
         json.dump(config, file)
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "tag.smk"), "--directory", str(ROOT),
                "--configfile", str(job.shards / "config.json"), "--cores", str(cores), "--rerun-incomplete",

@@ -7,6 +7,7 @@ however many shards, the result is the same. No text of a note goes into a messa
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -18,6 +19,7 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
+from typing import IO
 
 from tqdm.auto import tqdm
 
@@ -114,43 +116,49 @@ def tag_into(part: Path, job: Job, first: int, last: int, progress: bool, gpu: i
     """Tag the batches `[first, last)` of the notes into a file; whole batches that it holds already are kept."""
     begin, end = first * BATCH, min(last * BATCH, job.found.n_notes)
     part.parent.mkdir(parents=True, exist_ok=True)
-    kept = _keep_whole(part, _stretch(job, begin, end), end - begin)
-    if kept == end - begin:
-        part.touch()
-        return
-    _choose_gpu(job.run, gpu)
-    tagger = load(job.run)
-    with (
-        open(part, "ab") as file,
-        tqdm(total=end - begin, initial=kept, disable=not progress, desc="tagging", unit="note") as bar,
-    ):
-        for batch in _batches(_stretch(job, begin + kept, end)):
-            file.write("".join(map(jsonl_line, tagged(tagger, batch))).encode("utf-8"))
-            file.flush()
-            os.fsync(file.fileno())
-            bar.update(len(batch))
-            kept += len(batch)
+    with open(part, "a+b") as file:
+        _lock(file, part)
+        kept = _keep_whole(file, _stretch(job, begin, end), end - begin)
+        if kept == end - begin:
+            return
+        _choose_gpu(job.run, gpu)
+        tagger = load(job.run)
+        with tqdm(total=end - begin, initial=kept, disable=not progress, desc="tagging", unit="note") as bar:
+            for batch in _batches(_stretch(job, begin + kept, end)):
+                file.write("".join(map(jsonl_line, tagged(tagger, batch))).encode("utf-8"))
+                file.flush()
+                os.fsync(file.fileno())
+                bar.update(len(batch))
+                kept += len(batch)
     if kept != end - begin:
         raise DataError(f"{job.notes}: the notes were changed while they were tagged; tag them again")
+
+
+def _lock(file: IO[bytes], part: Path) -> None:
+    """Two processes must not write to one file; the lock goes with its process, however that ends."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise DataError(f"{part.parent}: another process is tagging these notes into it; wait for it") from None
+    except OSError:  # a file system without locks
+        return
 
 
 def _stretch(job: Job, begin: int, end: int) -> Iterator[Document]:
     return islice(read_notes(job.notes, job.encoding), begin, end)
 
 
-def _keep_whole(part: Path, notes: Iterator[Document], n: int) -> int:
+def _keep_whole(file: IO[bytes], notes: Iterator[Document], n: int) -> int:
     """Cut what does not belong to a whole batch of these notes off the end of a file; the number of notes kept."""
-    if not part.exists():
-        return 0
     good = at = kept = border = 0
-    with open(part, "r+b") as file:
-        for line, note in zip(file, notes, strict=False):
-            if not line.endswith(b"\n") or not _is_of(line, note):
-                break
-            good, at = good + 1, at + len(line)
-            if good % BATCH == 0 or good == n:
-                kept, border = good, at
-        file.truncate(border)
+    file.seek(0)
+    for line, note in zip(file, notes, strict=False):
+        if not line.endswith(b"\n") or not _is_of(line, note):
+            break
+        good, at = good + 1, at + len(line)
+        if good % BATCH == 0 or good == n:
+            kept, border = good, at
+    file.truncate(border)
     return kept
 
 
@@ -228,6 +236,8 @@ def finish(job: Job, parts: Sequence[Path]) -> None:
         with written_whole(job.out / "tagged.jsonl") as file:
             file.writelines(lines_of(parts))
     shutil.rmtree(job.out / "shards", ignore_errors=True)
+    for left in job.out.glob(".tagged.*.part"):  # of a job that was cut off and not gone on with
+        left.unlink()
     _report(job, sum(counts.values()), no_xml)
 
 

@@ -1,6 +1,7 @@
 """A finished run tags notes: exact offsets on every kind of character, cut off or not, in shards or whole."""
 
 import codecs
+import fcntl
 import json
 import os
 import signal
@@ -340,6 +341,29 @@ def test_shards_in_order_are_the_whole(run, finder, whole, tmp_path, n):
         tag.tag_shard(tag.prepare(run, notes, tmp_path / "out"), k, n)
     assert files_of(tag.merge(tag.prepare(run, notes, tmp_path / "out"), n)) == expected
     assert sorted(tagger.seen) == [f"n{k:05}" for k in range(14)]
+
+
+def test_nothing_of_a_job_that_was_not_gone_on_with_is_left(run, finder, whole, tmp_path):
+    notes, expected = whole
+    finder(fails_in=2, error=KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        tag.tag(run, write_notes(tmp_path / "other.jsonl", many(20)), tmp_path / "out", progress=False)
+    finder()
+    job = tag.prepare(run, notes, tmp_path / "out")
+    for k in (1, 2):
+        tag.tag_shard(job, k, 2)
+    tag.merge(job, 2)
+    assert files_of(tmp_path / "out") == expected
+
+
+def test_two_processes_do_not_tag_into_one_file(run, finder, whole, tmp_path):
+    finder()
+    job = tag.prepare(run, whole[0], tmp_path / "out")
+    job.out.mkdir()
+    with open(job.out / f".tagged.{job.recipe}.part", "ab") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(DataError, match="another process is tagging"):
+            tag.tag(run, whole[0], job.out, progress=False)
 
 
 def test_a_missing_shard_is_named(run, finder, whole, tmp_path):

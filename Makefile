@@ -8,9 +8,11 @@ export JMED_LLM_DIR ?= $(firstword $(wildcard data/jmed-llm ../shared/data/jmed-
 export TOKENIZERS_PARALLELISM = false
 export JUPYTER_PLATFORM_DIRS = 1
 BIN = .venv/bin
-RUN = PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONPATH="$(CURDIR)"
+# `make tag RUN=…` names the folder of a run; the recipes' own RUN is set behind it.
+TAGGER_RUN := $(RUN)
+override RUN = PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONPATH="$(CURDIR)"
 
-.PHONY: help install study test lab bench check-data check-study clean
+.PHONY: help install study test lab bench check-data check-study tag tag-memory clean
 
 help:  ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -41,6 +43,15 @@ lab: install  ## open the notebooks in JupyterLab
 
 bench: install  ## time our decoding, training and scoring against the usual ways, side by side
 	@$(RUN) python -m nbutils.bench
+
+tag: install  ## tag notes with a finished run (RUN=runs/… NOTES=FILE|FOLDER  OUT= ENCODING= SHARDS= GPUS=)
+	@test -n "$(TAGGER_RUN)" -a -n "$(NOTES)" || { echo "Say which run and which notes: make tag RUN=runs/demo/crf/CR/seed-0 NOTES=my_notes"; exit 1; }
+	@$(RUN) python -m nbutils.tag --run "$(TAGGER_RUN)" --notes "$(NOTES)" $(if $(OUT),--out "$(OUT)") \
+	  $(if $(ENCODING),--encoding "$(ENCODING)") $(if $(SHARDS),--shards $(SHARDS) --cores $(CORES)) \
+	  $(if $(GPUS),--gpus $(GPUS))
+
+tag-memory: install  ## peak memory of tagging 1,000 and 10,000 notes with a finished run (RUN=runs/…)
+	@$(RUN) python -m nbutils.tag_memory "$(TAGGER_RUN)"
 
 check-data: install  ## check the bundled corpora against their rules
 	@$(RUN) python -m nbutils.check_data

@@ -60,6 +60,7 @@ rule tiny_model:
         f"{LOG}/tiny-{{train}}-{{kind}}.log",
     params:
         tiny=lambda w: str(dict(STUDY.tiny.get(w.kind, {}))),
+        types=lambda w: str(STUDY.types) if w.kind == "llm" else "",  # their tags are tokens of its tokenizer
     shell:
         "OMP_NUM_THREADS={threads} {sys.executable} -m nbutils.study tiny {STUDY.path} {wildcards.train} {wildcards.kind} > {log} 2>&1"
 
@@ -96,7 +97,7 @@ for kind, notebook_of_kind in study_file.NOTEBOOKS.items():
             system=one_of(OF_KIND[kind]),
         params:
             system=lambda w: str(STUDY.systems[w.system].settings),
-            split=f"{STUDY.labels} {STUDY.certainties} {STUDY.split_seed} {STUDY.test_fraction} {STUDY.evaluate}",
+            split=f"{STUDY.types} {STUDY.certainties} {STUDY.split_seed} {STUDY.test_fraction} {STUDY.evaluate}",
         resources:
             gpu=0 if kind == "crf" else 1,
         shell:

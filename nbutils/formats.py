@@ -21,12 +21,12 @@ from typing import IO, Any
 from xml.parsers import expat
 from xml.sax.saxutils import escape, quoteattr
 
-from nbutils.corpus import Corpus, Document, Entity, problems
+from nbutils.corpus import CERTAINTIES, MEDTXT_TAGS, Corpus, Document, Entity, problems
 
-MEDTXT_TAGS = frozenset(["d", "a", "f", "c", "timex3", "t-test", "t-key", "t-val", "m-key", "m-val", "r", "cc", "p"])
-CERTAINTIES = frozenset(["positive", "suspicious", "negative", "general"])
 MAX_BYTES = 100_000_000  # a hundred times the largest public corpus of this kind; memory, not taste, sets the limit
 STRUCTURE = {"article": "articles", "articles": "root", "metadata": "root", "root": None}
+MEDTXT_HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n<root><articles>\n'
+MEDTXT_TAIL = "</articles></root>\n"
 _NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SURROGATE_HALVES = re.compile("[\ud800-\udbff][\udc00-\udfff]")
@@ -240,7 +240,7 @@ class _MedTxtReader:
         elif self.stack and "metadata" in self.stack[:-1]:
             self.meta[self.stack[-1]] += text
         elif text.strip():
-            self.fail(f"text outside an article ({text.strip()[:20]!r}); move it into one")
+            self.fail("text outside an article; move it into one")  # not quoted: it may be a note's
 
 
 def read_jmed(path: Path, encoding: str | None = None) -> tuple[list[Document], dict[str, str]]:
@@ -308,7 +308,7 @@ def read_jsonl(path: Path, encoding: str | None = None) -> tuple[list[Document],
     line_of: dict[str, int] = {}
     for number, line in enumerate(_decode(path, _bytes(path), encoding or "utf-8").split("\n"), 1):
         if line.strip():
-            document = _jsonl_document(line, f"{path}, line {number}")
+            document = jsonl_document(line, f"{path}, line {number}")
             if document.id in line_of:
                 raise DataError(
                     f'{path}, line {number}: the id "{document.id}" stands already in line {line_of[document.id]}; '
@@ -319,7 +319,12 @@ def read_jsonl(path: Path, encoding: str | None = None) -> tuple[list[Document],
     return documents, {}
 
 
-def _jsonl_document(line: str, where: str) -> Document:
+def jsonl_document(line: str, where: str, *, bare: bool = False) -> Document:
+    """The document of one line of JSON Lines; `bare` passes over its entities, whatever they are.
+
+    Raises:
+        DataError: any other shape; `where` opens the sentence.
+    """
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:  # ValueError: a number of thousands of digits, too
@@ -332,6 +337,8 @@ def _jsonl_document(line: str, where: str) -> Document:
     meta = row.get("meta", {})
     if not isinstance(meta, dict) or not all(isinstance(v, str) for v in meta.values()):
         raise DataError(f'{where}: "meta" must be an object whose values are strings')
+    if bare:
+        return Document(row["id"], row["text"], (), meta)
     try:
         entities = entities_from_json(row.get("entities", []))
     except ValueError as error:
@@ -426,19 +433,43 @@ def write_medtxt(corpus: Corpus, path: str | Path) -> None:
         file.write(content)
 
 
+def medtxt_problem(document: Document) -> str | None:
+    """Why MedTxt XML cannot hold this document, or None when it reads back the same."""
+    expected = replace(document, entities=tuple(sorted(document.entities)))
+    try:
+        content = medtxt_string(Corpus("one", (document,)))
+    except DataError as error:
+        return str(error)
+    with suppress(DataError):
+        if _MedTxtReader(Path("one")).read(content)[0] == [expected]:
+            return None
+    return (
+        f'document "{document.id}" would not read back the same from MedTxt XML (no text, a tag that is not '
+        "MedTxt's, or a key under meta that is no XML name); write JSONL instead"
+    )
+
+
 def medtxt_string(corpus: Corpus) -> str:
-    parts = ['<?xml version="1.0" encoding="UTF-8"?>\n<root>']
+    parts = [MEDTXT_HEAD.removesuffix("<articles>\n")]
     if corpus.meta:
         parts.append("\n<metadata>\n")
         parts += [f"<{key}>{_xml(value, corpus.name)}</{key}>\n" for key, value in corpus.meta.items()]
         parts.append("</metadata>\n")
     parts.append("<articles>\n")
-    for document in corpus:
-        named = [("id", document.id), *document.meta.items()]
-        attributes = "".join(f" {k}={_quoted(v, document.id)}" for k, v in named)
-        parts.append(f"<article{attributes}>{_inline_xml(document)}</article>\n")
-    parts.append("</articles></root>\n")
+    parts += map(medtxt_article, corpus)
+    parts.append(MEDTXT_TAIL)
     return "".join(parts)
+
+
+def medtxt_article(document: Document) -> str:
+    """One article, to stand between `MEDTXT_HEAD` and `MEDTXT_TAIL`.
+
+    Raises:
+        DataError: a character that XML cannot hold, or faulty entities.
+    """
+    named = [("id", document.id), *document.meta.items()]
+    attributes = "".join(f" {k}={_quoted(v, document.id)}" for k, v in named)
+    return f"<article{attributes}>{_inline_xml(document)}</article>\n"
 
 
 def _inline_xml(document: Document) -> str:
@@ -474,20 +505,24 @@ def write_jsonl(corpus: Corpus, path: str | Path) -> None:
         DataError: two halves of a surrogate pair side by side, which every JSON reader joins into one character.
     """
     with written_whole(path) as file:
-        for d in corpus:
-            row = {
-                "id": d.id,
-                "text": d.text,
-                "entities": [entity_to_json(e) for e in d.entities],
-                "meta": dict(d.meta),
-            }
-            line = json.dumps(row, ensure_ascii=False)
-            if _SURROGATE_HALVES.search(line):
-                raise DataError(
-                    f"document {d.id!r}: two halves of a surrogate pair side by side; decode its text as UTF-16 first"
-                )
-            # Lone surrogates are no UTF-8; \uXXXX escapes carry them.
-            file.write((json.dumps(row) if _SURROGATE.search(line) else line) + "\n")
+        file.writelines(map(jsonl_line, corpus))
+
+
+def jsonl_line(document: Document) -> str:
+    """One document as a line of JSON, with its line break."""
+    row = {
+        "id": document.id,
+        "text": document.text,
+        "entities": [entity_to_json(e) for e in document.entities],
+        "meta": dict(document.meta),
+    }
+    line = json.dumps(row, ensure_ascii=False)
+    if _SURROGATE_HALVES.search(line):
+        raise DataError(
+            f"document {document.id!r}: two halves of a surrogate pair side by side; decode its text as UTF-16 first"
+        )
+    # Lone surrogates are no UTF-8; \uXXXX escapes carry them.
+    return (json.dumps(row) if _SURROGATE.search(line) else line) + "\n"
 
 
 def write_corpus(corpus: Corpus, path: str | Path) -> None:

@@ -19,13 +19,20 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from nbutils.align import encode_with_offsets
 from nbutils.copydecode import Copier, TagTokens, decode
-from nbutils.corpus import Document, Entity, Prediction, entities_within, sentence_spans
+from nbutils.corpus import Document, Entity, Prediction, entities_within, sentence_spans, separated
 from nbutils.settings import LoraSettings, settings_from
 from nbutils.training import device, local_or_hub, pad, train
 from nbutils.windows import clause_windows
 
 PROMPTS = Path(__file__).parent / "prompts"
 TAG_ROOM = 8  # tokens kept free for tags and the end, in each of prompt and target
+# What MedTxt's tags mean, in the words of its guideline (Yada et al. 2020); d in the study's own.
+MEANINGS = {
+    "d": "病名・症状・異常所見", "a": "臓器・部位", "f": "特徴・尺度", "c": "変化", "timex3": "時間表現",
+    "t-test": "検査名", "t-key": "検査項目", "t-val": "検査値", "m-key": "薬品名", "m-val": "薬品の用量", "r": "治療",
+    "cc": "臨床状況", "p": "保留",
+}  # fmt: skip
+CERTAINTY_MEANINGS = {"positive": "陽性", "suspicious": "疑い", "negative": "陰性", "general": "一般論"}
 
 
 class LoraTagger:
@@ -37,6 +44,7 @@ class LoraTagger:
 
     def predict(self, documents: Iterable[Document], progress: bool = False) -> list[Prediction]:
         """Tag every document; a piece that is too long for the model is cut into lines or windows first."""
+        self.tags = TagTokens(self.tokenizer, self.settings.labels)  # its cache lives for one call, so memory is flat
         documents = [d.without_entities() for d in documents]
         pieces = [piece for k, d in enumerate(documents) for piece in pieces_of(k, d, self.tokenizer, self.settings)]
         found: list[list[Entity]] = [[] for _ in documents]
@@ -50,7 +58,7 @@ class LoraTagger:
         return [Prediction(d.id, without_overlaps(f)) for d, f in zip(documents, found, strict=True)]
 
     def _tag(self, texts: Sequence[str]) -> list[list[Entity]]:
-        prompts = [prompt_ids(self.tokenizer, self.settings.prompt, text) for text in texts]
+        prompts = [prompt_ids(self.tokenizer, self.settings.prompt, text, self.settings.labels) for text in texts]
         copiers = [Copier(self.tags, text) for text in texts]
         return [c.read(*out) for c, out in zip(copiers, decode(self.model, prompts, copiers), strict=True)]
 
@@ -127,14 +135,32 @@ def load(folder: str | Path) -> LoraTagger:
     return LoraTagger(PeftModel.from_pretrained(model, str(folder)), tokenizer, settings)
 
 
-def prompt_text(name: str, text: str) -> str:
-    """The prompt file with the text in the place of {text}; a note is data, so nothing else in it is replaced."""
-    return (PROMPTS / f"{name}.txt").read_text(encoding="utf-8").removesuffix("\n").replace("{text}", text)
+def prompt_text(name: str, text: str, labels: Sequence[str] = ("d",)) -> str:
+    """The prompt file with the tags in the place of {tags} and the text in that of {text}.
+
+    A note is data, so nothing in it is replaced.
+    """
+    prompt = (PROMPTS / f"{name}.txt").read_text(encoding="utf-8").removesuffix("\n")
+    return prompt.replace("{tags}", tags_in_words(labels)).replace("{text}", text)
 
 
-def prompt_ids(tokenizer: Any, name: str, text: str) -> list[int]:
+def tags_in_words(labels: Sequence[str]) -> str:
+    """What to mark and how, in Japanese: "病名・症状・異常所見を表す部分を <d> と </d> で、…"."""
+    return "、".join(f"{_meaning(label)}を表す部分を <{label}> と </{label}> で" for label in labels)
+
+
+def _meaning(label: str) -> str:
+    """The tag in Japanese, its certainty behind it; a tag that MedTxt does not have stands for itself."""
+    bare = separated(Entity(0, 0, label))
+    meaning = MEANINGS.get(bare.label, bare.label)
+    if bare.label == label:
+        return meaning
+    return f"{meaning}（{CERTAINTY_MEANINGS.get(bare.certainty or '', '確信度なし')}）"
+
+
+def prompt_ids(tokenizer: Any, name: str, text: str, labels: Sequence[str] = ("d",)) -> list[int]:
     """The prompt as tokens, in the model's chat template when it has one."""
-    prompt = prompt_text(name, text)
+    prompt = prompt_text(name, text, labels)
     if tokenizer.chat_template:
         message = [{"role": "user", "content": prompt}]
         out = tokenizer.apply_chat_template(message, add_generation_prompt=True, tokenize=True, return_dict=True)
@@ -164,7 +190,7 @@ class Piece:
 
 def pieces_of(number: int, document: Document, tokenizer: Any, settings: LoraSettings) -> list[Piece]:
     """The units of a document; one whose prompt and target could pass `max_length` is cut (see `clause_windows`)."""
-    room = (settings.max_length - len(prompt_ids(tokenizer, settings.prompt, ""))) // 2 - TAG_ROOM
+    room = (settings.max_length - len(prompt_ids(tokenizer, settings.prompt, "", settings.labels))) // 2 - TAG_ROOM
     if room < 8:
         raise ValueError(f"max_length {settings.max_length} leaves no room for a text behind the prompt; raise it")
     pieces = []
@@ -201,7 +227,7 @@ def examples(
 def example(
     tokenizer: Any, prompt: str, tags: TagTokens, text: str, entities: Sequence[Entity]
 ) -> dict[str, list[int]]:
-    before = prompt_ids(tokenizer, prompt, text)
+    before = prompt_ids(tokenizer, prompt, text, tuple(tags.open))
     target = [*Copier(tags, text).write(entities), tokenizer.eos_token_id]
     return {"input_ids": before + target, "labels": [-100] * len(before) + target}
 

@@ -5,13 +5,13 @@ Knows spans and arithmetic. Refuses predictions that do not belong to the gold d
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from nbutils.corpus import Document, Entity, Prediction
+from nbutils.corpus import Document, Entity, Prediction, separated
 
 PARTIAL_MODES = ("overlap", "half", "any")
 
@@ -85,9 +85,32 @@ def exact_scores(gold: Iterable[Document], predicted: Iterable[Prediction]) -> S
 
 
 def exact_document(gold: Iterable[Entity], predicted: Iterable[Entity]) -> Scores:
-    gold_keys, predicted_keys = {e.key for e in gold}, {e.key for e in predicted}
-    matched = len(gold_keys & predicted_keys)
-    return Scores(matched, matched, len(predicted_keys), len(gold_keys))
+    return _exact({e.key for e in gold}, {e.key for e in predicted})
+
+
+def _exact(gold: Set[tuple], predicted: Set[tuple]) -> Scores:
+    matched = len(gold & predicted)
+    return Scores(matched, matched, len(predicted), len(gold))
+
+
+def certainty_scores(gold: Iterable[Document], predicted: Iterable[Prediction]) -> tuple[Scores, Scores]:
+    """Exact scores without and with the certainty: (start, end, tag), and the same with the certainty as well.
+
+    The certainty is read from the entity or from its type (`d-positive` is a `d`, `positive`), so the first are the
+    plain scores also where the certainty is part of the type. The share of right spans whose certainty is right too
+    is the second number of matches over the first. Of two predictions of one span either may be the right one.
+    """
+    plain = with_certainty = Scores(0, 0, 0, 0)
+    for document, prediction in pair(gold, predicted):
+        ours, theirs = ([separated(e) for e in side.entities] for side in (document, prediction))
+        plain += exact_document(ours, theirs)
+        with_certainty += _exact({(*e.key, e.certainty) for e in ours}, {(*e.key, e.certainty) for e in theirs})
+    return plain, with_certainty
+
+
+def carry_certainty(predicted: Iterable[Prediction]) -> bool:
+    """Whether any predicted entity says a certainty, by itself or in its type."""
+    return any(separated(e).certainty is not None for p in predicted for e in p.entities)
 
 
 def partial_scores(gold: Iterable[Document], predicted: Iterable[Prediction], mode: str) -> Scores:

@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 
 from nbutils import ROOT
-from nbutils.corpus import Corpus, fingerprint, select
+from nbutils.corpus import MEDTXT_TAGS, WITHOUT_CERTAINTY, Corpus, entity_types, fingerprint, select
 from nbutils.formats import CERTAINTIES, READERS, DataError, read_corpus
 from nbutils.runs import Run, finished_run, read_run, run_folder, timed, write_predictions, write_run
 from nbutils.settings import SETTINGS, TINY
@@ -72,6 +72,7 @@ class Study:
     evaluate: tuple[str, ...] = ()
     labels: tuple[str, ...] = ("d",)
     certainties: tuple[str, ...] | None = None
+    certainty_in_type: bool = False  # types such as d-positive instead of d (corpus.select)
     seeds: tuple[int, ...] = (0, 1, 2)
     split_seed: int = 0
     test_fraction: float = 0.2
@@ -79,6 +80,11 @@ class Study:
     caption: str = ""
     tiny: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # settings of the tiny models, if not theirs
     path: Path = Path()
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The types of entities that the study is about: what taggers are told, and what scores tell apart."""
+        return entity_types(self.labels, self.certainties, certainty_in_type=self.certainty_in_type)
 
     def runs(self) -> Iterator[tuple[System, str, int]]:
         """Every run of the grid: system, training corpus, seed."""
@@ -135,9 +141,24 @@ def load(path: str | Path) -> Study:
     for certainty in study.certainties or ():
         if certainty not in CERTAINTIES:
             raise DataError(f'{path}, certainties: unknown certainty "{certainty}"{_nearest(certainty, CERTAINTIES)}')
+    _check_labels(study)
     if not 0 < study.test_fraction < 1:
         raise DataError(f"{path}, test_fraction: {study.test_fraction} is no share between 0 and 1")
     return replace(study, figures=study.figures or f"figures/{study.name}")
+
+
+def _check_labels(study: Study) -> None:
+    where, labels = f"{study.path}, labels", study.labels
+    if not labels or len(set(labels)) < len(labels):
+        raise DataError(f"{where}: name one type of entities at least, and each one once")
+    if all(entry.format in ("medtxt", "jmed") for entry in study.corpora.values()):
+        for label in set(labels) - MEDTXT_TAGS:
+            raise DataError(f'{where}: "{label}" is no MedTxt tag{_nearest(label, MEDTXT_TAGS)}')
+    for label in labels:
+        if not re.fullmatch(r"[\w-]+", label):
+            raise DataError(f"{where}: {label!r} becomes a tag; use letters, digits, - and _ only")
+    if study.certainty_in_type and WITHOUT_CERTAINTY.issuperset(labels):
+        raise DataError(f"{study.path}, certainty_in_type: none of the labels has a certainty; add d or leave it out")
 
 
 def _system(name: str, raw: Any, seeds: tuple[int, ...], where: str) -> System:
@@ -236,7 +257,7 @@ def open_corpora(study: Study) -> dict[str, Corpus]:
 def open_corpus(study: Study, name: str) -> Corpus:
     path, entry = corpus_path(study, name), study.corpora[name]
     corpus = read_corpus(path, entry.format, name, private=entry.private, encoding=entry.encoding)
-    chosen = select(corpus, study.labels, study.certainties)
+    chosen = select(corpus, study.labels, study.certainties, certainty_in_type=study.certainty_in_type)
     if any(d.entities for d in corpus) and not any(d.entities for d in chosen):
         raise DataError(
             f"{study.path}, corpora.{name}: none of its entities has the labels and certainties of the study; "
@@ -283,7 +304,7 @@ def evaluation_corpus(study: Study, corpora: Mapping[str, Corpus], train: str, e
 
 def settings(study: Study, system: System, train: str) -> Any:
     """The settings of a system for one training corpus; `tiny/…` becomes the model built from that corpus."""
-    values = {"labels": study.labels} | {k: tuple(v) if isinstance(v, list) else v for k, v in system.settings.items()}
+    values = {"labels": study.types} | {k: tuple(v) if isinstance(v, list) else v for k, v in system.settings.items()}
     if values.get("model", "").startswith("tiny/"):
         values["model"] = str(tiny_folder(study.name, train, values["model"].removeprefix("tiny/")))
     return SETTINGS[system.kind](**values)
@@ -310,7 +331,7 @@ def build_tiny(study: Study, train: str, kind: str, *, progress: bool = True) ->
     if kind == "encoder":
         tiny.build_encoder(documents, folder, chosen, progress=progress)
     else:
-        tiny.build_llm(documents, folder, chosen, labels=study.labels, progress=progress)
+        tiny.build_llm(documents, folder, chosen, labels=study.types, progress=progress)
 
 
 def execute(

@@ -15,7 +15,7 @@ from nbutils import ROOT
 from nbutils.corpus import Corpus
 from nbutils.formats import written_whole
 from nbutils.runs import Run
-from nbutils.scores import exact_scores
+from nbutils.scores import Scores, carry_certainty, certainty_scores, exact_scores, scores_by_label
 from nbutils.study import Study, evaluation_corpus
 
 PAPER_TABLES = ROOT / "data" / "paper_tables"
@@ -26,30 +26,60 @@ def score_runs(study: Study, runs: Iterable[Run], corpora: Mapping[str, Corpus])
 
     Runs that the study file does not (or no longer) ask for are left out.
     """
-    grid = {(system.name, train, seed) for system, train, seed in study.runs()}
     rows = []
-    for run in runs:
-        if (run.system, run.train, run.seed) not in grid:
-            continue
-        for name in study.evaluate:
-            gold = evaluation_corpus(study, corpora, run.train, name)
-            s = exact_scores(gold, run.predictions(gold))
+    for run, name in _evaluated(study, runs):
+        gold = evaluation_corpus(study, corpora, run.train, name)
+        rows.append(_place(run, name) | _in_percent(exact_scores(gold, run.predictions(gold))))
+    return pd.DataFrame(rows, columns=[*PLACE, *MEASURES])
+
+
+def score_by_type(study: Study, runs: Iterable[Run], corpora: Mapping[str, Corpus]) -> pd.DataFrame:
+    """One row a run, evaluation corpus and type of the study, as `score_runs`; the counts of a type may be 0."""
+    rows = []
+    for run, name in _evaluated(study, runs):
+        gold = evaluation_corpus(study, corpora, run.train, name)
+        found = scores_by_label(gold, run.predictions(gold))
+        for kind in study.types:
+            rows.append(_place(run, name) | {"type": kind} | _in_percent(found.get(kind, Scores(0, 0, 0, 0))))
+    return pd.DataFrame(rows, columns=[*PLACE, "type", *MEASURES])
+
+
+def score_certainty(study: Study, runs: Iterable[Run], corpora: Mapping[str, Corpus]) -> pd.DataFrame:
+    """One row a run that predicts certainties, and evaluation corpus: F1 without and with them, in percent.
+
+    `right` is the share, in percent, of the rightly found spans whose certainty is right too; nan without any.
+    """
+    rows = []
+    for run, name in _evaluated(study, runs):
+        gold = evaluation_corpus(study, corpora, run.train, name)
+        predicted = run.predictions(gold)
+        if study.certainty_in_type or carry_certainty(predicted):
+            plain, exact = certainty_scores(gold, predicted)
+            right = exact.matched_gold / plain.matched_gold if plain.matched_gold else math.nan
             rows.append(
-                {
-                    "system": run.system,
-                    "train": run.train,
-                    "evaluate": name,
-                    "setting": "ID" if run.train == name else "OOD",
-                    "seed": run.seed,
-                    "precision": 100 * s.precision,
-                    "recall": 100 * s.recall,
-                    "f1": 100 * s.f1,
-                    "n_gold": s.n_gold,
-                    "n_predicted": s.n_predicted,
-                }
+                _place(run, name) | {"plain": 100 * plain.f1, "certainty": 100 * exact.f1, "right": 100 * right}
             )
-    columns = ["system", "train", "evaluate", "setting", "seed", "precision", "recall", "f1", "n_gold", "n_predicted"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=[*PLACE, "plain", "certainty", "right"])
+
+
+PLACE = ["system", "train", "evaluate", "setting", "seed"]
+MEASURES = ["precision", "recall", "f1", "n_gold", "n_predicted"]
+
+
+def _evaluated(study: Study, runs: Iterable[Run]) -> list[tuple[Run, str]]:
+    """Every run that the study file asks for, with each of its evaluation corpora."""
+    grid = {(system.name, train, seed) for system, train, seed in study.runs()}
+    return [(r, name) for r in runs if (r.system, r.train, r.seed) in grid for name in study.evaluate]
+
+
+def _place(run: Run, evaluate: str) -> dict[str, str | int]:
+    setting = "ID" if run.train == evaluate else "OOD"
+    return dict(zip(PLACE, (run.system, run.train, evaluate, setting, run.seed), strict=True))
+
+
+def _in_percent(s: Scores) -> dict[str, float]:
+    values = (100 * s.precision, 100 * s.recall, 100 * s.f1, s.n_gold, s.n_predicted)
+    return dict(zip(MEASURES, values, strict=True))
 
 
 def mean_sd(scores: pd.DataFrame, value: str = "f1") -> pd.DataFrame:
@@ -81,10 +111,54 @@ def main_table(study: Study, scores: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
+def type_table(study: Study, by_type: pd.DataFrame) -> pd.DataFrame:
+    """The main table once for each type (rows: type, system), headed by the number of gold entities.
+
+    What a type without gold entities scores in an evaluation corpus has no meaning, and is "—".
+    """
+    blocks = []
+    for kind in study.types:
+        rows = by_type[(by_type["type"] == kind) & (by_type["n_gold"] > 0)]
+        block = main_table(study, rows)
+        counts = rows.groupby(["train", "evaluate"])["n_gold"].first()
+        head = pd.DataFrame([_counts(study, counts)], index=["gold entities (n)"], columns=block.columns)
+        block = pd.concat([head, block])
+        block.index = pd.MultiIndex.from_product([[kind], block.index], names=["type", "system"])
+        blocks.append(block)
+    return pd.concat(blocks)
+
+
+def _counts(study: Study, counts: pd.Series) -> list[str]:
+    """The number for each column of the main table that is a score, and nothing for a Δ."""
+    cells = []
+    for train in study.train:
+        for name in [n for n in dict.fromkeys((train, *study.evaluate)) if n in study.evaluate]:
+            cells.append(f"{counts[train, name]:,}" if (train, name) in counts.index else "—")
+            if name != train and train in study.evaluate:
+                cells.append("")
+    return cells
+
+
+def certainty_table(study: Study, by_certainty: pd.DataFrame) -> pd.DataFrame:
+    """Exact scores without and with the certainty, mean (SD) over seeds: a row for each setting and system."""
+    columns = {"plain": "F1, span and tag (%)", "certainty": "F1, certainty too (%)",
+               "right": "right certainty (% of right spans)"}  # fmt: skip
+    found = {value: mean_sd(by_certainty, value).set_index(["system", "train", "evaluate"]) for value in columns}
+    keys = [(train, name, system) for train in study.train for name in study.evaluate for system in study.systems]
+    keys = [k for k in keys if (k[2], k[0], k[1]) in found["plain"].index]
+    rows = [[_cell(found[value], (s, train, name)) for value in columns] for train, name, s in keys]
+    index = pd.MultiIndex.from_tuples(
+        [(f"{train}→{name}", study.systems[s].title) for train, name, s in keys], names=["setting", "system"]
+    )
+    return pd.DataFrame(rows, index=index, columns=list(columns.values()))
+
+
 def _cell(summary: pd.DataFrame, key: tuple[str, str, str]) -> str:
     if key not in summary.index:
         return "—"
     row = summary.loc[key]
+    if math.isnan(row["mean"]):
+        return "—"
     return f"{row['mean']:.1f} ({'—' if math.isnan(row['sd']) else format(row['sd'], '.1f')})"
 
 
@@ -100,22 +174,44 @@ def paper_table(number: int) -> pd.DataFrame:
 
 
 def to_markdown(table: pd.DataFrame) -> str:
-    """The table in Markdown, two header levels folded into one."""
+    """The table in Markdown, two header levels folded into one, and a column for each level of the rows."""
     heads = [" ".join(filter(None, c)) if isinstance(c, tuple) else str(c) for c in table.columns]
-    rows = [["system", *heads], *([name, *row] for name, row in zip(table.index, table.to_numpy(), strict=True))]
+    names = [name or "system" for name in table.index.names]
+    labels = [key if isinstance(key, tuple) else (key,) for key in table.index]
+    rows = [[*names, *heads], *([*key, *row] for key, row in zip(labels, table.to_numpy(), strict=True))]
     lines = ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows]
-    return "\n".join([lines[0], "|---|" + "---:|" * len(heads), *lines[1:]]) + "\n"
+    return "\n".join([lines[0], "|" + "---|" * len(names) + "---:|" * len(heads), *lines[1:]]) + "\n"
 
 
-def write_main_result(study: Study, table: pd.DataFrame, folder: str | Path) -> Path:
-    """main_result.md and .csv in the study's figure folder, with the caption that says what the numbers are not."""
+def write_main_result(
+    study: Study,
+    table: pd.DataFrame,
+    folder: str | Path,
+    by_type: pd.DataFrame | None = None,
+    by_certainty: pd.DataFrame | None = None,
+) -> Path:
+    """main_result.md and .csv in the study's figure folder, with the caption that says what the numbers are not.
+
+    `by_type` (of `type_table`) and `by_certainty` (of `certainty_table`) follow in main_result.md where the study is
+    about more than one type; `by_type` goes into main_result_types.csv as well.
+    """
     folder = Path(folder)
-    with written_whole(folder / "main_result.csv") as file:
-        flat = table.copy()
-        flat.columns = [" ".join(filter(None, c)) for c in table.columns]
-        flat.to_csv(file, index_label="system")
+    _write_csv(table, folder / "main_result.csv", "system")
     path = folder / "main_result.md"
     with written_whole(path) as file:
-        file.write(f"**{study.title}** — micro F1 in percent, mean (SD) over {len(study.seeds)} seeds, exact spans.\n")
+        seeds = f"{len(study.seeds)} seed{'s' if len(study.seeds) > 1 else ''}"
+        file.write(f"**{study.title}** — micro F1 in percent, mean (SD) over {seeds}, exact spans.\n")
         file.write(f"{study.caption}\nΔ = OOD − ID, as in Table 3 of the paper.\n\n{to_markdown(table)}")
+        if by_type is not None and len(study.types) > 1:
+            file.write(f"\nThe same for each type, F1 in percent:\n\n{to_markdown(by_type)}")
+            _write_csv(by_type, folder / "main_result_types.csv", None)
+        if by_certainty is not None and len(study.types) > 1 and len(by_certainty):
+            file.write(f"\nWithout and with the certainty, mean (SD):\n\n{to_markdown(by_certainty)}")
     return path
+
+
+def _write_csv(table: pd.DataFrame, path: Path, index_label: str | None) -> None:
+    with written_whole(path) as file:
+        flat = table.copy()
+        flat.columns = [" ".join(filter(None, c)) for c in table.columns]
+        flat.to_csv(file, index_label=index_label)

@@ -125,7 +125,7 @@ def build_llm(
     own tags have tokens but are never shown.
     """
     texts = bare_lines(documents)
-    tokenizer = character_tokenizer([*texts, lora.prompt_text(settings.prompt, "")], [*labels, GAME])
+    tokenizer = character_tokenizer([*texts, lora.prompt_text(settings.prompt, "", labels)], [*labels, GAME])
     torch.manual_seed(0)
     model = LlamaForCausalLM(
         LlamaConfig(

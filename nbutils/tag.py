@@ -1,0 +1,155 @@
+"""A trained tagger at work: the model of a finished run tags notes of any number, into JSONL and MedTxt XML.
+
+    make tag RUN=runs/demo/bert/CR/seed-0 NOTES=my_notes
+    tag.tag("runs/demo/bert/CR/seed-0", "my_notes")
+
+A large collection is cut into shards, which are jobs of a Snakemake grid (`tag.smk`) or of any other machines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from nbutils import ROOT
+from nbutils.corpus import Tagger
+from nbutils.formats import DataError, written_whole
+from nbutils.runs import read_run
+from nbutils.tag_job import Job, finish, here_or_below_root, lines_of, load, n_batches, prepare, tag_into
+
+
+def tag(
+    run: str | Path,
+    notes: str | Path,
+    out: str | Path | None = None,
+    *,
+    encoding: str | None = None,
+    progress: bool = True,
+) -> Path:
+    """Tag notes with the model of a run; go on where an earlier call was cut off, do nothing when it is done.
+
+    Args:
+        run: the folder of a finished run.
+        notes: a file or folder of notes (see `notes.read_notes`), here or below the repository.
+        out: the folder to write to, default `tagged/<run>/<notes>`.
+        encoding: of text and JSON Lines, default UTF-8.
+
+    Returns:
+        The folder, with `tagged.jsonl`, `tagged.xml` where XML can hold the notes, and `tagging.json`.
+
+    Raises:
+        DataError: no such run or notes, faulty notes, or a folder with other results in it.
+    """
+    job = prepare(run, notes, out, encoding)
+    if job.finished:
+        print(f"Nothing was left to tag; {job.out} is finished.")
+        return job.out
+    part = job.out / f".tagged.{job.recipe}.part"
+    tag_into(part, job, 0, n_batches(job), progress)
+    finish(job, [part])
+    return job.out
+
+
+def load_tagger(run: str | Path) -> Tagger:
+    """The trained tagger of a finished run, for notebooks: `load_tagger(run).predict(documents)`."""
+    return load(read_run(here_or_below_root(run)))
+
+
+# --- shards ----------------------------------------------------------------------------------------------------------
+
+
+def tag_shard(job: Job, number: int, of: int) -> Path:
+    """Tag the shard `number` (from 1) `of` many: a run of whole batches, so that shards in order are the whole."""
+    done = job.shards / f"{number}-of-{of}.jsonl"
+    if not job.finished and not done.exists():
+        part = done.with_name(f".{done.name}.part")
+        n = n_batches(job)
+        tag_into(part, job, (number - 1) * n // of, number * n // of, progress=False, gpu=number - 1)
+        os.replace(part, done)
+    return done
+
+
+def merge(job: Job, of: int) -> Path:
+    """All shards, in order, as the same files that `tag` writes; the shards are removed then."""
+    if not job.finished:
+        parts = [job.shards / f"{k}-of-{of}.jsonl" for k in range(1, of + 1)]
+        for k, part in enumerate(parts, 1):
+            if not part.exists():
+                raise DataError(f"{part}: shard {k} of {of} is not finished; tag it with --shard {k}/{of} first")
+        if sum(1 for _ in lines_of(parts)) != job.found.n_notes:
+            raise DataError(f"{job.shards}: the shards do not hold each note once; delete this folder and tag again")
+        finish(job, parts)
+    return job.out
+
+
+def tag_sharded(job: Job, of: int, cores: int, gpus: int | None = None) -> int:
+    """All shards as Snakemake jobs, then the merge; the exit status. Called again, it repeats what had not finished."""
+    if job.finished:
+        print(f"Nothing was left to tag; {job.out} is finished.")
+        return 0
+    config = {"run": job.run.folder, "notes": job.notes, "out": job.out, "shard_folder": job.shards}
+    config = {k: str(path.resolve()) for k, path in config.items()}
+    config |= {"shards": of, "encoding": job.encoding or "", "gpu": int(job.run.record["kind"] != "crf")}
+    job.shards.mkdir(parents=True, exist_ok=True)
+    with written_whole(job.shards / "config.json") as file:
+        json.dump(config, file)
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "tag.smk"), "--directory", str(ROOT),
+               "--configfile", str(job.shards / "config.json"), "--cores", str(cores), "--rerun-incomplete",
+               "--nolock", "--keep-going", "--show-failed-logs", "--quiet", "rules", "host", "reason",
+               *(["--resources", f"gpu={gpus}"] if gpus else [])]  # fmt: skip
+    status = subprocess.run(command, check=False, env=os.environ | {"PYTHONPATH": str(ROOT)}).returncode
+    if status:
+        print("Not all shards are done; the lines above say why. Run the same command to go on.", file=sys.stderr)
+    return status
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Tag a file or folder of notes with the model of a finished run."""
+    parser = argparse.ArgumentParser(prog="python -m nbutils.tag", description=main.__doc__)
+    parser.add_argument("--run", required=True, help="the folder of a finished run")
+    parser.add_argument("--notes", required=True, help="a .txt, .jsonl or .xml file, or a folder of them")
+    parser.add_argument("--out", help="the folder to write to (default: tagged/<run>/<notes>)")
+    parser.add_argument("--encoding", help="of .txt and .jsonl (default: utf-8)")
+    parser.add_argument("--shards", type=_positive, metavar="N", help="cut the notes into N jobs of a Snakemake grid")
+    parser.add_argument("--cores", type=_positive, default=os.cpu_count(), help="for --shards: jobs at a time")
+    parser.add_argument("--gpus", type=_positive, help="for --shards: GPUs that the jobs may use at a time")
+    parser.add_argument("--shard", type=_fraction, metavar="K/N", help="tag one shard only, here or on any machine")
+    parser.add_argument("--merge", type=_positive, metavar="N", help="put N finished shards together")
+    chosen = parser.parse_args(arguments)
+    where = (chosen.run, chosen.notes, chosen.out)
+    try:
+        if chosen.shards:
+            return tag_sharded(prepare(*where, chosen.encoding), chosen.shards, chosen.cores, chosen.gpus)
+        if chosen.shard:
+            tag_shard(prepare(*where, chosen.encoding), *chosen.shard)
+        elif chosen.merge:
+            merge(prepare(*where, chosen.encoding), chosen.merge)
+        else:
+            tag(*where, encoding=chosen.encoding)
+    except (DataError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return number
+
+
+def _fraction(text: str) -> tuple[int, int]:
+    number, _, of = text.partition("/")
+    if not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+        raise argparse.ArgumentTypeError(f'"{text}" is no shard; write 3/8 for the third of eight')
+    return int(number), int(of)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,284 @@
+"""One tagging job: which run tags which notes, batch by batch, and what it leaves on disk.
+
+Notes pass through in batches, so memory does not grow with their number; a batch is on disk before the next one is
+begun, so a killed job goes on where it was. Batches have fixed borders: however often a job was cut off and into
+however many shards, the result is the same. No text of a note goes into a message, a log or a record.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import traceback
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
+from itertools import islice
+from pathlib import Path
+from typing import IO
+
+from tqdm.auto import tqdm
+
+from nbutils import ROOT
+from nbutils.corpus import MEDTXT_TAGS, Document, Entity, Tagger, problems, separated
+from nbutils.formats import (
+    MAX_BYTES,
+    MEDTXT_HEAD,
+    MEDTXT_TAIL,
+    DataError,
+    jsonl_document,
+    jsonl_line,
+    medtxt_article,
+    medtxt_problem,
+    written_whole,
+)
+from nbutils.notes import Survey, read_notes, survey
+from nbutils.runs import Run, git_commit, read_run
+from nbutils.settings import SETTINGS
+
+BATCH = 64  # notes; its borders are what makes a result repeatable, so it is no setting
+
+
+@dataclass(frozen=True)
+class Job:
+    """Which run tags which notes, and where to."""
+
+    run: Run
+    notes: Path
+    out: Path
+    encoding: str | None
+    found: Survey
+    recipe: str  # a hash of the run, the notes and the batches: files of another recipe are never mixed in
+
+    @property
+    def shards(self) -> Path:
+        return self.out / "shards" / self.recipe
+
+    @property
+    def finished(self) -> bool:
+        return (self.out / "tagged.jsonl").exists() and _recipe_of(self.out) == self.recipe
+
+
+def prepare(run: str | Path, notes: str | Path, out: str | Path | None = None, encoding: str | None = None) -> Job:
+    """Check the run and read every note once, before anything is written."""
+    found_run, notes = read_run(here_or_below_root(run)), here_or_below_root(notes)
+    _check_model(found_run)
+    name = "-".join(str(found_run.record.get(k, "")) for k in ("study", "system", "train")) + f"-{found_run.seed}"
+    out = Path(out) if out else ROOT / "tagged" / name / (notes.stem if notes.is_file() else notes.resolve().name)
+    if notes.is_dir() and out.resolve().is_relative_to(notes.resolve()):
+        raise DataError(f"{out}: lies inside the folder of notes and would be read as notes; name another OUT")
+    found = survey(notes, encoding)
+    record = (found_run.folder / "run.json").read_bytes()
+    recipe = hashlib.sha256(record + f"{found.fingerprint} {BATCH}".encode()).hexdigest()[:12]
+    if (out / "tagged.jsonl").exists() and _recipe_of(out) != recipe:
+        raise DataError(f"{out}: holds what another run or other notes gave; name another OUT, or delete it")
+    return Job(found_run, notes, out, encoding, found, recipe)
+
+
+def here_or_below_root(path: str | Path) -> Path:
+    """A path as given, or else below the repository: a notebook runs in a folder of its own."""
+    return Path(path) if Path(path).exists() else ROOT / path
+
+
+def _recipe_of(out: Path) -> str | None:
+    try:
+        return json.loads((out / "tagging.json").read_text(encoding="utf-8")).get("recipe")
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def _check_model(run: Run) -> None:
+    if run.record.get("kind") not in SETTINGS or not (run.folder / "model" / "settings.json").exists():
+        raise DataError(f"{run.folder}: this run has no model to tag with; run its study again with `make study`")
+
+
+def load(run: Run) -> Tagger:
+    _check_model(run)
+    try:
+        return import_module(f"nbutils.{run.record['kind']}").load(run.folder / "model")
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise DataError(f"{run.folder}/model: the model cannot be loaded ({reason}); run its study again") from None
+
+
+# --- tagging in batches ----------------------------------------------------------------------------------------------
+
+
+def n_batches(job: Job) -> int:
+    return -(-job.found.n_notes // BATCH)
+
+
+def tag_into(part: Path, job: Job, first: int, last: int, progress: bool, gpu: int = 0) -> None:
+    """Tag the batches `[first, last)` of the notes into a file; whole batches that it holds already are kept."""
+    begin, end = first * BATCH, min(last * BATCH, job.found.n_notes)
+    part.parent.mkdir(parents=True, exist_ok=True)
+    with open(part, "a+b") as file:
+        _lock(file, part)
+        kept = _keep_whole(file, _stretch(job, begin, end), end - begin)
+        if kept == end - begin:
+            return
+        _choose_gpu(job.run, gpu)
+        tagger = load(job.run)
+        with tqdm(total=end - begin, initial=kept, disable=not progress, desc="tagging", unit="note") as bar:
+            for batch in _batches(_stretch(job, begin + kept, end)):
+                file.write("".join(map(jsonl_line, tagged(tagger, batch))).encode("utf-8"))
+                file.flush()
+                os.fsync(file.fileno())
+                bar.update(len(batch))
+                kept += len(batch)
+    if kept != end - begin:
+        raise DataError(f"{job.notes}: the notes were changed while they were tagged; tag them again")
+
+
+def _lock(file: IO[bytes], part: Path) -> None:
+    """Two processes must not write to one file; the lock goes with its process, however that ends."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise DataError(f"{part.parent}: another process is tagging these notes into it; wait for it") from None
+    except OSError:  # a file system without locks
+        return
+
+
+def _stretch(job: Job, begin: int, end: int) -> Iterator[Document]:
+    return islice(read_notes(job.notes, job.encoding), begin, end)
+
+
+def _keep_whole(file: IO[bytes], notes: Iterator[Document], n: int) -> int:
+    """Cut what does not belong to a whole batch of these notes off the end of a file; the number of notes kept."""
+    good = at = kept = border = 0
+    file.seek(0)
+    for line, note in zip(file, notes, strict=False):
+        if not line.endswith(b"\n") or not _is_of(line, note):
+            break
+        good, at = good + 1, at + len(line)
+        if good % BATCH == 0 or good == n:
+            kept, border = good, at
+    file.truncate(border)
+    return kept
+
+
+def _is_of(line: bytes, note: Document) -> bool:
+    try:
+        row = json.loads(line)
+        return (row["id"], row["text"]) == (note.id, note.text)
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+def _batches(notes: Iterator[Document]) -> Iterator[list[Document]]:
+    while batch := list(islice(notes, BATCH)):
+        yield batch
+
+
+def tagged(tagger: Tagger, notes: Sequence[Document]) -> list[Document]:
+    """The notes with what a tagger found in them; a certainty in a type becomes the entity's certainty.
+
+    Raises:
+        DataError: the tagger failed or found impossible spans. What it says could quote a note, so only the kind of
+            the error and its place in the code are told.
+    """
+    where = f'notes "{notes[0].id}" to "{notes[-1].id}"'
+    try:
+        predictions = tagger.predict(notes)
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise DataError(
+            f"{where}: the tagger failed ({type(error).__name__} in {Path(place.filename).name}, line {place.lineno}); "
+            "what is done is kept, run the same command again to go on"
+        ) from None
+    found = [replace(n, entities=tuple(map(separated, p.entities))) for n, p in zip(notes, predictions, strict=True)]
+    if wrong := [problem for note in found for problem in problems(note)]:
+        raise DataError(f"{where}: the tagger found an impossible span: {wrong[0]}")
+    return found
+
+
+def _choose_gpu(run: Run, number: int) -> None:
+    """Shards that share a machine take its GPUs in turn."""
+    if run.record["kind"] != "crf":
+        import torch
+
+        if (n := torch.cuda.device_count()) > 1:
+            torch.cuda.set_device(number % n)
+
+
+# --- the end of a job ------------------------------------------------------------------------------------------------
+
+
+def finish(job: Job, parts: Sequence[Path]) -> None:
+    """XML and record from the tagged parts, then tagged.jsonl, whose appearance says that all is done."""
+    no_xml = _no_medtxt_type(job.run)
+    (job.out / "tagged.xml").unlink(missing_ok=True)
+    if not no_xml:
+        try:
+            _write_xml(parts, job.out / "tagged.xml")
+        except DataError as error:
+            no_xml = str(error)
+    entities = (e for line in lines_of(parts) for e in json.loads(line)["entities"])
+    counts = Counter(f"{e['label']} {e.get('certainty', '')}".strip() for e in entities)
+    record = {
+        "recipe": job.recipe,
+        "run": {k: job.run.record.get(k) for k in ("study", "system", "kind", "train", "seed", "git_commit")},
+        "notes": job.found.n_notes, "notes_fingerprint": job.found.fingerprint, "encoding": job.encoding or "utf-8",
+        "entities": dict(sorted(counts.items())), "byte_order_marks": job.found.n_marked, "no_xml": no_xml,
+        "git_commit": git_commit(),
+    }  # fmt: skip
+    with written_whole(job.out / "tagging.json") as file:
+        json.dump(record, file, indent=1, ensure_ascii=True)
+        file.write("\n")
+    if len(parts) == 1:
+        os.replace(parts[0], job.out / "tagged.jsonl")
+    else:
+        with written_whole(job.out / "tagged.jsonl") as file:
+            file.writelines(lines_of(parts))
+    shutil.rmtree(job.out / "shards", ignore_errors=True)
+    for left in job.out.glob(".tagged.*.part"):  # of a job that was cut off and not gone on with
+        left.unlink()
+    _report(job, sum(counts.values()), no_xml)
+
+
+def _report(job: Job, n_entities: int, no_xml: str | None) -> None:
+    also = "" if no_xml else " and tagged.xml"
+    print(f"{job.found.n_notes:,} notes, {n_entities:,} entities: {job.out}/tagged.jsonl{also}")
+    if no_xml:
+        print(f"tagged.xml was not written: {no_xml}. tagged.jsonl holds all notes.")
+    if job.found.n_marked:
+        print(
+            f"Files that begin with a byte-order mark: {job.found.n_marked} (the first: {job.found.first_marked}). "
+            "The mark is no part of the note; offsets count from the character behind it."
+        )
+
+
+def _no_medtxt_type(run: Run) -> str | None:
+    settings = json.loads((run.folder / "model" / "settings.json").read_text(encoding="utf-8"))
+    foreign = {separated(Entity(0, 0, label)).label for label in settings["labels"]} - MEDTXT_TAGS
+    return f'"{min(foreign)}" is no MedTxt tag' if foreign else None
+
+
+def _write_xml(parts: Sequence[Path], path: Path) -> None:
+    size = 0
+    with written_whole(path) as file:
+        file.write(MEDTXT_HEAD)
+        for document in _documents(parts):
+            if problem := medtxt_problem(document):
+                raise DataError(problem)
+            article = medtxt_article(document)
+            size += len(article.encode("utf-8"))
+            if size > MAX_BYTES:
+                raise DataError(f"it would pass {MAX_BYTES:,} bytes, more than a MedTxt file may have here")
+            file.write(article)
+        file.write(MEDTXT_TAIL)
+
+
+def _documents(parts: Iterable[Path]) -> Iterator[Document]:
+    return (jsonl_document(line, "a tagged note") for line in lines_of(parts))
+
+
+def lines_of(parts: Iterable[Path]) -> Iterator[str]:
+    for part in parts:
+        with open(part, encoding="utf-8", newline="\n") as file:
+            yield from file

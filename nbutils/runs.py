@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import platform
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -140,6 +141,17 @@ def finished_run(folder: str | Path, recipe: dict[str, Any]) -> Run | None:
             return run
     path.unlink(missing_ok=True)
     return None
+
+
+def checkpoint_folder(folder: str | Path, recipe: dict[str, Any]) -> Path:
+    """Where a run keeps the checkpoints of its training; those that a run of another recipe left there are removed."""
+    checkpoints = Path(folder) / "checkpoints"
+    mark, wanted = checkpoints / "recipe.json", json.dumps(recipe, sort_keys=True)
+    if not mark.exists() or mark.read_text(encoding="utf-8") != wanted:
+        shutil.rmtree(checkpoints, ignore_errors=True)
+        with written_whole(mark) as file:
+            file.write(wanted)
+    return checkpoints
 
 
 def read_runs(root: str | Path, study: str) -> list[Run]:

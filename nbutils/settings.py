@@ -96,6 +96,11 @@ class TinyLlmSettings:
     prompt: str = "tiny_ja"
 
 
+CHOICES = {
+    "unit": ("sentence", "note"),
+    "decoding": ("argmax", "viterbi"),
+    "scheduler": ("linear", "cosine", "constant"),
+}
 SETTINGS = {"crf": CrfSettings, "bert": BertSettings, "lora": LoraSettings}
 TINY = {"encoder": TinyEncoderSettings, "llm": TinyLlmSettings}
 

@@ -48,7 +48,7 @@ MEDICAL_ENCODERS = (
     Checkpoint("alabnii/jmedroberta-base-manbyo-wordpiece", NO_SALE, False, "medical papers; needs MeCab with Manbyo"),
     Checkpoint("models/uth-bert", NO_SALE, False, "120 million lines of hospital records; a zip, not on the hub"),
     Checkpoint("models/medbertjp", NO_SALE, False, "Wikipedia and a medical handbook; a zip, not on the hub"),
-    Checkpoint("sociocom/MedNERN-CR-JA", "CC BY 4.0", True, "was trained on MedTxt-CR, so a test on CR is no test"),
+    Checkpoint("sociocom/MedNERN-CR-JA", "see its page", True, "was trained on MedTxt-CR, so a test on CR is no test"),
 )
 KNOWN = {c.model: c for c in MEDICAL_ENCODERS}
 

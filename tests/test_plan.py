@@ -1,6 +1,7 @@
 """What a study will cost is estimated without training it, and agrees with what is measured on models that fit here."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -109,9 +110,12 @@ for again in (True, False):  # the smaller one first, since the highest mark onl
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_the_estimated_memory_is_within_a_third_of_what_a_process_takes():
-    rows, tokens = 8, 256
+    rows, tokens = 4, 192
+    # Memory that is freed goes back at once, as in a GPU's allocator, else the mark shows the C library's stock.
+    environment = os.environ | dict.fromkeys(("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"), "65536")
     command = [sys.executable, "-c", MEASURE, json.dumps([MIDDLING, rows, tokens])]
-    out = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    process = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    out = process.stdout.split()
     for again, measured in zip((True, False), map(int, out), strict=True):
         settings = LoraSettings(model="x", gradient_checkpointing=again, accumulation=1)
         estimate = meter.step_cost(LlamaConfig(**MIDDLING), settings, rows, tokens).peak_bytes

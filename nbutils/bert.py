@@ -22,7 +22,7 @@ from nbutils.align import encode_with_offsets, special_ids
 from nbutils.bio import bio_labels, bio_to_entities, entities_to_bio
 from nbutils.corpus import Document, Entity, Prediction, sentence_spans
 from nbutils.settings import BertSettings, settings_from
-from nbutils.training import device, local_or_hub, pad, train
+from nbutils.training import device, local_or_hub, memory_hint, pad, train
 from nbutils.windows import window_bounds
 
 
@@ -68,7 +68,9 @@ class BertTagger:
         for k in tqdm(range(0, len(order), size), disable=not progress, desc="tagging", unit="batch"):
             batch = order[k : k + size]
             inputs = collate([{"input_ids": windows[n].ids} for n in batch]).to(self.model.device)
-            logits = self.model(**inputs).logits.float().log_softmax(-1).cpu().numpy()
+            longest = inputs["input_ids"].shape[1]
+            with memory_hint(f"tagging batches of {len(batch)} × {longest:,} pieces", "lower batch_size or max_length"):
+                logits = self.model(**inputs).logits.float().log_softmax(-1).cpu().numpy()
             for row, n in enumerate(batch):
                 out[n] = logits[row, collate.n_before : collate.n_before + len(windows[n].ids)]
         return out
@@ -81,8 +83,16 @@ class BertTagger:
         (folder / "settings.json").write_text(json.dumps(asdict(self.settings), indent=1), encoding="utf-8")
 
 
-def fit(documents: Iterable[Document], settings: BertSettings, *, seed: int, progress: bool = True) -> BertTagger:
-    """Fine-tune the encoder on these documents' entities."""
+def fit(
+    documents: Iterable[Document],
+    settings: BertSettings,
+    *,
+    seed: int,
+    progress: bool = True,
+    checkpoints: str | Path | None = None,
+    checkpoint_steps: int = 100,
+) -> BertTagger:
+    """Fine-tune the encoder on these documents' entities; see `training.train` for the checkpoints."""
     documents = list(documents)
     torch.manual_seed(seed)  # the new head is drawn at loading
     model, tokenizer = load_model(settings.model, settings)
@@ -94,11 +104,15 @@ def fit(documents: Iterable[Document], settings: BertSettings, *, seed: int, pro
         epochs=settings.epochs,
         learning_rate=settings.learning_rate,
         batch_size=settings.batch_size,
+        accumulation=settings.accumulation,
         weight_decay=settings.weight_decay,
         warmup=settings.warmup,
         scheduler=settings.scheduler,
         bf16=settings.bf16,
+        gradient_checkpointing=settings.gradient_checkpointing,
         progress=progress,
+        checkpoints=checkpoints,
+        checkpoint_steps=checkpoint_steps,
     )
     return BertTagger(model, tokenizer, settings)
 

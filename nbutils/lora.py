@@ -13,18 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
 from tqdm.auto import tqdm
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from nbutils.align import encode_with_offsets
 from nbutils.copydecode import Copier, TagTokens, decode
 from nbutils.corpus import Document, Entity, Prediction, entities_within, sentence_spans, separated
 from nbutils.settings import LoraSettings, settings_from
-from nbutils.training import device, local_or_hub, pad, train
+from nbutils.training import device, local_or_hub, memory_hint, pad, train
 from nbutils.windows import clause_windows
 
 PROMPTS = Path(__file__).parent / "prompts"
+HOLE = "\ue000text\ue000"  # private-use characters, where the text goes in a prompt
 TAG_ROOM = 8  # tokens kept free for tags and the end, in each of prompt and target
 # What MedTxt's tags mean, in the words of its guideline (Yada et al. 2020); d in the study's own.
 MEANINGS = {
@@ -60,7 +61,11 @@ class LoraTagger:
     def _tag(self, texts: Sequence[str]) -> list[list[Entity]]:
         prompts = [prompt_ids(self.tokenizer, self.settings.prompt, text, self.settings.labels) for text in texts]
         copiers = [Copier(self.tags, text) for text in texts]
-        return [c.read(*out) for c, out in zip(copiers, decode(self.model, prompts, copiers), strict=True)]
+        longest = max(map(len, prompts))
+        mend = f"lower decode_batch_size to {max(len(texts) // 2, 1)} or lower max_length"
+        with memory_hint(f"tagging batches of {len(texts)} × {longest:,} prompt tokens", mend):
+            decoded = decode(self.model, prompts, copiers)
+        return [c.read(*out) for c, out in zip(copiers, decoded, strict=True)]
 
     def save(self, folder: str | Path) -> None:
         """The adapter (safetensors), the tokenizer and the settings; the base model stays where it is."""
@@ -70,9 +75,22 @@ class LoraTagger:
         (folder / "settings.json").write_text(json.dumps(asdict(self.settings), indent=1), encoding="utf-8")
 
 
-def fit(documents: Iterable[Document], settings: LoraSettings, *, seed: int, progress: bool = True) -> LoraTagger:
-    """Tune an adapter on these documents' entities; with `epochs: 0` the model stays as it came (untuned)."""
+def fit(
+    documents: Iterable[Document],
+    settings: LoraSettings,
+    *,
+    seed: int,
+    progress: bool = True,
+    checkpoints: str | Path | None = None,
+    checkpoint_steps: int = 100,
+) -> LoraTagger:
+    """Tune an adapter on these documents' entities; with `epochs: 0` the model stays as it came (untuned).
+
+    See `training.train` for the checkpoints.
+    """
     model, tokenizer = load_base(settings)
+    if settings.load_in_4bit and settings.epochs:
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)  # Trainer switches that on
     torch.manual_seed(seed)  # the adapter is drawn here
     tags = TagTokens(tokenizer, settings.labels)
     model = get_peft_model(
@@ -103,7 +121,10 @@ def fit(documents: Iterable[Document], settings: LoraSettings, *, seed: int, pro
             scheduler=settings.scheduler,
             max_grad_norm=settings.max_grad_norm,
             bf16=settings.bf16,
+            gradient_checkpointing=settings.gradient_checkpointing,
             progress=progress,
+            checkpoints=checkpoints,
+            checkpoint_steps=checkpoint_steps,
         )
     return tagger
 
@@ -119,13 +140,24 @@ def load_base(settings: LoraSettings) -> tuple[Any, Any]:
     """The base model on the best device, and its tokenizer: safetensors only, never remote code."""
     name = local_or_hub(settings.model)
     tokenizer = AutoTokenizer.from_pretrained(name, revision=settings.revision)
+    dtype = torch.bfloat16 if settings.bf16 else torch.float32
+    quantization = None
+    if settings.load_in_4bit:
+        quantization = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+        )
     model = AutoModelForCausalLM.from_pretrained(
         name,
         revision=settings.revision,
         use_safetensors=True,
-        dtype=torch.bfloat16 if settings.bf16 else torch.float32,
+        dtype=dtype,
+        quantization_config=quantization,
+        device_map={"": device()} if quantization else None,
     )
-    return model.to(device()), tokenizer
+    return (model if quantization else model.to(device())), tokenizer
 
 
 def load(folder: str | Path) -> LoraTagger:
@@ -159,14 +191,19 @@ def _meaning(label: str) -> str:
 
 
 def prompt_ids(tokenizer: Any, name: str, text: str, labels: Sequence[str] = ("d",)) -> list[int]:
-    """The prompt as tokens, in the model's chat template when it has one."""
-    prompt = prompt_text(name, text, labels)
+    """The prompt as tokens, in the model's chat template when it has one.
+
+    The text is tokenised by itself, with the same tokens as in the answer, and whatever looks like a special token in
+    it ("<|eot_id|>") is read as characters: a note is data.
+    """
+    prompt = prompt_text(name, HOLE, labels)
+    begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     if tokenizer.chat_template:
         message = [{"role": "user", "content": prompt}]
-        out = tokenizer.apply_chat_template(message, add_generation_prompt=True, tokenize=True, return_dict=True)
-        return list(out["input_ids"])
-    begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    return [*begin, *tokenizer(prompt, add_special_tokens=False)["input_ids"]]
+        prompt = tokenizer.apply_chat_template(message, add_generation_prompt=True, tokenize=False)
+        begin = []  # the template writes it
+    before, after = (tokenizer(part, add_special_tokens=False)["input_ids"] for part in prompt.split(HOLE))
+    return [*begin, *before, *encode_with_offsets(tokenizer, text)[0], *after]
 
 
 @dataclass(frozen=True)

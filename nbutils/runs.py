@@ -5,9 +5,11 @@ Training and analysis meet only here. A run is complete when its run.json is the
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -140,6 +142,24 @@ def finished_run(folder: str | Path, recipe: dict[str, Any]) -> Run | None:
             return run
     path.unlink(missing_ok=True)
     return None
+
+
+def checkpoint_folder(folder: str | Path, recipe: dict[str, Any]) -> Path:
+    """Where a run keeps the checkpoints of its training; those that a run of another recipe left there are removed.
+
+    The name depends on the recipe alone, so that several processes of one run agree on it.
+    """
+    mark = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
+    wanted = Path(folder) / "checkpoints" / mark
+    for other in wanted.parent.glob("*"):
+        if other != wanted:
+            shutil.rmtree(other, ignore_errors=True)
+    return wanted
+
+
+def remove_checkpoints(folder: str | Path) -> None:
+    """What a finished run no longer needs."""
+    shutil.rmtree(Path(folder) / "checkpoints", ignore_errors=True)
 
 
 def read_runs(root: str | Path, study: str) -> list[Run]:

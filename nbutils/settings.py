@@ -32,10 +32,12 @@ class BertSettings:
     learning_rate: float = 2e-5
     epochs: float = 10
     batch_size: int = 8
+    accumulation: int = 1  # batches a step; for a smaller batch_size where memory is short
     weight_decay: float = 0.0
     warmup: float = 0  # steps, or a share of the steps when below 1
     scheduler: str = "linear"  # unstated in the paper
     bf16: bool = False  # unstated in the paper
+    gradient_checkpointing: bool = False  # less memory, a third more work; unstated in the paper
     decoding: str = "argmax"  # or "viterbi": the likeliest label sequence that is well-formed BIO
 
 
@@ -63,6 +65,8 @@ class LoraSettings:
     max_grad_norm: float = 0.3
     max_length: int = 3000  # tokens of prompt and target together
     bf16: bool = False  # unstated in the paper
+    gradient_checkpointing: bool = False  # less memory, a third more work; unstated in the paper
+    load_in_4bit: bool = False  # NF4 base weights (QLoRA: Dettmers et al. 2023); needs a GPU and the extra `quant`
     decode_batch_size: int = 32
 
 
@@ -92,6 +96,11 @@ class TinyLlmSettings:
     prompt: str = "tiny_ja"
 
 
+CHOICES = {
+    "unit": ("sentence", "note"),
+    "decoding": ("argmax", "viterbi"),
+    "scheduler": ("linear", "cosine", "constant"),
+}
 SETTINGS = {"crf": CrfSettings, "bert": BertSettings, "lora": LoraSettings}
 TINY = {"encoder": TinyEncoderSettings, "llm": TinyLlmSettings}
 

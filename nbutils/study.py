@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,18 @@ import yaml
 from nbutils import ROOT
 from nbutils.corpus import MEDTXT_TAGS, WITHOUT_CERTAINTY, Corpus, entity_types, fingerprint, select
 from nbutils.formats import CERTAINTIES, READERS, DataError, read_corpus
-from nbutils.runs import Run, finished_run, read_run, run_folder, timed, write_predictions, write_run
-from nbutils.settings import SETTINGS, TINY
+from nbutils.runs import (
+    Run,
+    checkpoint_folder,
+    finished_run,
+    read_run,
+    remove_checkpoints,
+    run_folder,
+    timed,
+    write_predictions,
+    write_run,
+)
+from nbutils.settings import CHOICES, SETTINGS, TINY
 from nbutils.splits import split_by_document
 
 NOTEBOOKS = {
@@ -32,6 +43,7 @@ NOTEBOOKS = {
     "bert": "notebooks/03_bert_finetune.ipynb",
     "lora": "notebooks/04_lora_finetune.ipynb",
 }
+STEPWISE = frozenset({"bert", "lora"})  # kinds whose training can be cut off and gone on with
 TINY_OF = {"bert": "tiny/encoder", "lora": "tiny/llm"}
 
 
@@ -76,6 +88,7 @@ class Study:
     seeds: tuple[int, ...] = (0, 1, 2)
     split_seed: int = 0
     test_fraction: float = 0.2
+    checkpoint_steps: int = 100  # optimiser steps between two checkpoints of a training that is under way
     figures: str = ""
     caption: str = ""
     tiny: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # settings of the tiny models, if not theirs
@@ -144,6 +157,8 @@ def load(path: str | Path) -> Study:
     _check_labels(study)
     if not 0 < study.test_fraction < 1:
         raise DataError(f"{path}, test_fraction: {study.test_fraction} is no share between 0 and 1")
+    if study.checkpoint_steps < 1:
+        raise DataError(f"{path}, checkpoint_steps: {study.checkpoint_steps} is too few; one is the least")
     return replace(study, figures=study.figures or f"figures/{study.name}")
 
 
@@ -170,6 +185,9 @@ def _system(name: str, raw: Any, seeds: tuple[int, ...], where: str) -> System:
         raise DataError(f"{where}.title: {title!r} is not of the type str")
     own_seeds = _seeds(raw.pop("seeds", seeds), f"{where}.seeds")
     _checked(raw, SETTINGS[kind], where, skip={"labels"}, besides={"kind", "title", "seeds"})
+    for key, allowed in CHOICES.items():
+        if key in raw and raw[key] not in allowed:
+            raise DataError(f'{where}.{key}: there is no "{raw[key]}"; use {" or ".join(allowed)}')
     model = str(raw.get("model", ""))
     if model.startswith("tiny/") and model != TINY_OF.get(kind):
         raise DataError(
@@ -342,10 +360,12 @@ def execute(
     *,
     runs: str | Path = "runs",
     progress: bool = True,
-) -> Run:
+) -> Run | None:
     """One run of the grid: fit on the training part, tag every evaluation corpus, write predictions, then run.json.
 
-    A run that is finished and was made from the same settings and corpora is kept as it is, with its times.
+    A run that is finished and was made from the same settings and corpora is kept as it is, with its times. One that
+    was cut off in its training goes on from its last checkpoint, to the same predictions. None in the further
+    processes that `accelerate launch` starts: the first one tags and writes.
     """
     chosen = study.systems[system]
     corpora = open_corpora(study)
@@ -361,19 +381,62 @@ def execute(
     }  # fmt: skip
     if (finished := finished_run(folder, recipe)) is not None:
         print(f"This run was finished before; delete {folder} to train it again.")
+        remove_checkpoints(folder)
         return finished
     room = import_module(f"nbutils.{chosen.kind}")  # only now, since torch takes seconds to load
+    options: dict[str, Any] = {}
+    about: dict[str, Any] = {}
+    if chosen.kind in STEPWISE:
+        kept = checkpoint_folder(folder, recipe)
+        about["resumed"] = any(kept.glob("checkpoint-*"))  # then the seconds of fit are of its last part only
+        options = {"checkpoints": kept, "checkpoint_steps": study.checkpoint_steps}
+        _hub_notes([(values.model, values.revision)])
     seconds: dict[str, float] = {}
     with timed(seconds, "fit"):
-        tagger = room.fit(train_part.documents, values, seed=seed, progress=progress)
+        tagger = room.fit(train_part.documents, values, seed=seed, progress=progress, **options)
+    if int(os.environ.get("RANK", 0)) > 0:
+        return None
+    if chosen.kind in STEPWISE:
+        about["model_commit"] = import_module("nbutils.hub").commit(values.model, values.revision)
     for name in study.evaluate:
         target = evaluation_corpus(study, corpora, train, name)
         with timed(seconds, f"predict {name}"):
             found = tagger.predict(target, progress=progress)
         write_predictions(found, target, folder / "predictions" / f"{name}.jsonl")
     tagger.save(folder / "model")
-    write_run(folder, recipe | {"seconds": seconds})
+    write_run(folder, recipe | about | {"seconds": seconds})
+    remove_checkpoints(folder)
     return read_run(folder)
+
+
+def models_of(study: Study) -> list[tuple[str, str | None]]:
+    """The models that the study has not built itself, and their revisions, each once."""
+    chosen = [(s.model, s.settings.get("revision")) for s in study.systems.values() if s.kind in STEPWISE]
+    return list(dict.fromkeys((m, r) for m, r in chosen if m and not m.startswith("tiny/")))
+
+
+def check_models(study: Study) -> list[str]:
+    """What to know about the study's models; nothing is downloaded and nothing trained.
+
+    Raises:
+        DataError: a model cannot be had, or is not in a form that is safe to load, or a package for it is missing.
+    """
+    for s in study.systems.values():
+        if s.settings.get("load_in_4bit") and find_spec("bitsandbytes") is None:
+            raise DataError(
+                f'study "{study.name}": {s.name} asks for load_in_4bit, which needs bitsandbytes; install it with '
+                "`.venv/bin/pip install '.[quant]'`, or leave load_in_4bit out"
+            )
+    chosen = models_of(study)
+    hub = import_module("nbutils.hub") if chosen else None
+    return [note for model, revision in chosen for note in hub.check(model, revision, study.name)]
+
+
+def _hub_notes(models: Sequence[tuple[str, str | None]]) -> None:
+    """Say on use what a model's licence forbids; tiny models and folders of one's own have nothing to say."""
+    hub = import_module("nbutils.hub")
+    for note in (n for model, revision in models for n in hub.warnings(model, revision)):
+        print(note, file=sys.stderr)
 
 
 def run_grid(study: Study, cores: int) -> int:
@@ -400,6 +463,18 @@ def run_grid(study: Study, cores: int) -> int:
     return status
 
 
+def _execute_one(study: Study, system: str, train: str, seed: int) -> int:
+    """One run without a notebook: what `accelerate launch` starts, and a job script of a cluster."""
+    for name, known, what in ((system, study.systems, "system"), (train, study.train, "training corpus")):
+        if name not in known:
+            raise DataError(f'{study.path}: no {what} "{name}"{_nearest(name, known)}')
+    check_models(study)
+    run = execute(study, system, train, seed, runs=ROOT / "runs")
+    if run is not None:
+        print(f"finished: {run.folder}")
+    return 0
+
+
 def _finished(study: Study) -> list[Path]:
     paths = [run_folder(ROOT / "runs", study.name, s.name, train, seed) / "run.json" for s, train, seed in study.runs()]
     return [path for path in paths if path.exists()]
@@ -409,7 +484,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Check a study file, run its grid, or build one tiny model: what the Makefile and the Snakefile call."""
     parser = argparse.ArgumentParser(prog="python -m nbutils.study", description=main.__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("check", "run", "tiny"):
+    for name in ("check", "run", "tiny", "execute", "models"):
         command = commands.add_parser(name)
         command.add_argument("file", help="the study file")
         if name == "run":
@@ -417,6 +492,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if name == "tiny":
             command.add_argument("train", help="the training corpus")
             command.add_argument("kind", choices=list(TINY))
+        if name == "execute":
+            command.add_argument("system", help="a system of the study")
+            command.add_argument("train", help="the training corpus")
+            command.add_argument("seed", type=int)
     chosen = parser.parse_args(arguments)
     try:
         study = load(chosen.file)
@@ -425,9 +504,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if chosen.command == "tiny":
             build_tiny(study, chosen.train, chosen.kind)
             return 0
+        if chosen.command == "execute":
+            return _execute_one(study, chosen.system, chosen.train, chosen.seed)
+        if chosen.command == "models":
+            for model, revision in models_of(study):
+                print(f"{model}: {import_module('nbutils.hub').fetch(model, revision, study.name)}")
+            return 0
         corpora = open_corpora(study)
         for train in study.train:
             split(study, corpora[train])
+        for note in check_models(study):
+            print(f"note: {note}", file=sys.stderr)
         print(f"{study.path}: the settings and {len(study.corpora)} corpora are sound; {len(list(study.runs()))} runs")
     except (ValueError, OSError) as error:  # DataError is a ValueError
         print(error, file=sys.stderr)

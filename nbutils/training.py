@@ -5,8 +5,13 @@ Knows optimiser settings, seeds and devices. Knows nothing of tags or notes.
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +19,12 @@ import numpy as np
 import torch
 from transformers import Trainer, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback
+from transformers.training_args import ParallelMode
 
 from nbutils import ROOT
+from nbutils.formats import DataError
+
+_NO_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory", re.IGNORECASE)
 
 
 def train(
@@ -34,45 +43,66 @@ def train(
     accumulation: int = 1,
     adam_beta2: float = 0.999,
     bf16: bool = False,
+    gradient_checkpointing: bool = False,
     progress: bool = True,
     checkpoints: str | Path | None = None,
+    checkpoint_steps: int = 100,
 ) -> list[dict[str, float]]:
     """Train in place with AdamW; the same seed gives the same weights on one machine.
 
     Args:
         examples: rows with `input_ids` (batches are of like lengths) and whatever `collate` needs.
         warmup: steps when at least 1, else the share of all steps.
-        checkpoints: a folder to save to after each epoch and to go on from, or None.
+        gradient_checkpointing: compute activations again on the way back; less memory, a third more work.
+        checkpoints: a folder to save to every `checkpoint_steps` optimiser steps and to go on from, or None. An
+            interrupted training that goes on gives the same weights as one that was not.
 
     Returns:
         The Trainer's log: loss and learning rate by epoch.
+
+    Raises:
+        DataError: the memory does not suffice; the sentence says what to lower.
     """
     if not examples:
         raise ValueError("there is no text to train on; check the corpus and the split")
     set_seed(seed)
-    with tempfile.TemporaryDirectory() as scratch:
+    mend = (
+        f"lower batch_size to {max(batch_size // 2, 1)} and raise accumulation to {2 * accumulation} (as many rows a "
+        "step as before), lower max_length" + ("" if gradient_checkpointing else ", set gradient_checkpointing: true")
+    )
+    longest = max(len(row["input_ids"]) for row in examples)
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        memory_hint(f"training with batches of {batch_size} × up to {longest:,} tokens", mend),
+    ):
         trainer = _Trainer(
             model=model,
-            args=TrainingArguments(
-                output_dir=str(checkpoints or scratch),
-                num_train_epochs=epochs,
-                learning_rate=learning_rate,
-                per_device_train_batch_size=batch_size,
-                gradient_accumulation_steps=accumulation,
-                weight_decay=weight_decay,
-                warmup_steps=warmup,
-                lr_scheduler_type=scheduler,
-                max_grad_norm=max_grad_norm,
-                bf16=bf16,
-                seed=seed,
-                adam_beta2=adam_beta2,
-                remove_unused_columns=False,
-                save_strategy="epoch" if checkpoints else "no",
-                save_total_limit=1,
-                logging_strategy="epoch",
-                report_to=[],
-                disable_tqdm=not progress,
-                dataloader_pin_memory=torch.cuda.is_available(),
+            args=_one_device(
+                TrainingArguments(
+                    output_dir=str(checkpoints or scratch),
+                    num_train_epochs=epochs,
+                    learning_rate=learning_rate,
+                    per_device_train_batch_size=batch_size,
+                    gradient_accumulation_steps=accumulation,
+                    weight_decay=weight_decay,
+                    warmup_steps=warmup,
+                    lr_scheduler_type=scheduler,
+                    max_grad_norm=max_grad_norm,
+                    bf16=bf16,
+                    use_cpu=device().type == "cpu",
+                    gradient_checkpointing=gradient_checkpointing,
+                    gradient_checkpointing_kwargs={"use_reentrant": False},
+                    seed=seed,
+                    adam_beta2=adam_beta2,
+                    remove_unused_columns=False,
+                    save_strategy="steps" if checkpoints else "no",
+                    save_steps=checkpoint_steps,
+                    save_total_limit=1,
+                    logging_strategy="epoch",
+                    report_to=[],
+                    disable_tqdm=not progress,
+                    dataloader_pin_memory=torch.cuda.is_available(),
+                )
             ),
             train_dataset=_Rows(examples),
             data_collator=collate,
@@ -82,8 +112,48 @@ def train(
     return trainer.state.log_history
 
 
-def _last_checkpoint(folder: str | Path | None) -> bool:
-    return folder is not None and any(Path(folder).glob("checkpoint-*"))
+def _one_device(args: TrainingArguments) -> TrainingArguments:
+    """One GPU unless started by `accelerate launch`: on seeing several, Trainer would multiply the batch in silence."""
+    if args.parallel_mode == ParallelMode.NOT_DISTRIBUTED:
+        args._n_gpu = min(args.n_gpu, 1)
+    return args
+
+
+def _last_checkpoint(folder: str | Path | None) -> str | None:
+    """The newest whole checkpoint; Trainer writes its state last, so one without was cut off while it was written."""
+    if folder is None:
+        return None
+    newest_first = sorted(Path(folder).glob("checkpoint-*"), key=lambda p: -int(p.name.split("-")[1]))
+    for path in newest_first:
+        if _is_whole(path / "trainer_state.json"):
+            return str(path)
+        shutil.rmtree(path)
+    return None
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        return "global_step" in json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+
+
+@contextmanager
+def memory_hint(what: str, mend: str) -> Iterator[None]:
+    """Turn an out-of-memory error, of a GPU or of the machine, into one sentence with the numbers and the mend."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not isinstance(error, MemoryError) and not _NO_MEMORY.search(str(error)):
+            raise
+        raise DataError(f"out of memory{_memory()} while {what}; {mend}") from None
+
+
+def _memory() -> str:
+    if not torch.cuda.is_available():
+        return ""
+    total = torch.cuda.get_device_properties(device()).total_memory
+    return f" ({torch.cuda.max_memory_allocated() / 2**30:.1f} of the GPU's {total / 2**30:.1f} GiB were in use)"
 
 
 class _Trainer(Trainer):
@@ -139,10 +209,23 @@ def pad(rows: Sequence[Sequence[int]], value: int) -> torch.Tensor:
 
 
 def device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The GPU of this process (`accelerate launch` starts one process a GPU), else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+    return torch.device("cpu")
+
+
+def is_main_process() -> bool:
+    """Whether this process is to tag and write: the only one, or the first that `accelerate launch` started."""
+    return int(os.environ.get("RANK", 0)) == 0
 
 
 def local_or_hub(model: str | Path) -> str:
-    """A model folder, counted from the repository when relative, or else the name of a model on the hub."""
-    folder = ROOT / model
-    return str(folder) if folder.is_dir() else str(model)
+    """A model folder, counted from the repository when relative, or else the name of a model on the hub.
+
+    A folder `models/hub/OWNER/NAME` goes before the hub: weights made into safetensors (`hub.fetch`) or brought along.
+    """
+    for folder in (ROOT / model, ROOT / "models" / "hub" / model):
+        if folder.is_dir():
+            return str(folder)
+    return str(model)

@@ -1,28 +1,21 @@
 """Pieces of any tokenizer come back as spans of the unchanged text."""
 
-import base64
 import unicodedata
 
-import numpy as np
 import pytest
 import transformers
 from conftest import JMED, SHARED
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from transformers.convert_slow_tokenizer import TikTokenConverter
 
 from nbutils import ROOT
 from nbutils.align import encode_with_offsets, special_ids
-from nbutils.bio import bio_to_entities, entities_to_bio
-from nbutils.copydecode import Copier, TagTokens
-from nbutils.corpus import entities_within, sentence_spans
 from nbutils.formats import read_corpus
+from nbutils.roundtrip import bio_round_trip
 from nbutils.tiny import character_tokenizer
 
 BERT = SHARED / "tokenizers" / "bert-base-japanese"
-LLAMA = SHARED / "tokenizers" / "llama-3" / "tokenizer.model"
 needs_bert = pytest.mark.skipif(not BERT.is_dir(), reason="needs tokenizers/bert-base-japanese")
-needs_llama = pytest.mark.skipif(not LLAMA.is_file(), reason="needs tokenizers/llama-3/tokenizer.model")
 needs_jmed = pytest.mark.skipif(not JMED.is_dir(), reason="needs jmed-llm (JMED_LLM_DIR)")
 
 VOCABULARY = (
@@ -65,20 +58,6 @@ def characters():
 
 
 @pytest.fixture(scope="session")
-def llama():
-    """Llama 3's own tokenizer; its file is read here, so that tiktoken need not be installed."""
-
-    class Converter(TikTokenConverter):
-        @staticmethod
-        def load_tiktoken_bpe(path):
-            lines = LLAMA.read_bytes().splitlines()
-            return {base64.b64decode(token): int(rank) for token, rank in (line.split() for line in lines)}
-
-    tokenizer = Converter(vocab_file=str(LLAMA)).converted()
-    return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer)
-
-
-@pytest.fixture(scope="session")
 def corpora():
     """Read once each, when first asked for."""
     read = {}
@@ -95,12 +74,6 @@ def corpora():
 
 
 CORPORA = ["cr", "pn", pytest.param("CRNER", marks=needs_jmed), pytest.param("NRNER", marks=needs_jmed)]
-
-
-def lines_with_entities(corpus):
-    for document in corpus:
-        for start, end in sentence_spans(document):
-            yield document.text[start:end], entities_within(document, start, end)
 
 
 # --- every text ---------------------------------------------------------------------------------------------------
@@ -251,44 +224,20 @@ def test_special_ids_stand_where_the_tokenizer_puts_them(characters, small_slow,
 # --- gold entities --------------------------------------------------------------------------------------------------
 
 
-def lost_and_cut(corpus, tokenizer):
-    """How many gold entities a perfect tagger would lose on this tokenizer's pieces, and how many a piece cuts."""
-    total = lost = cut = 0
-    for text, gold in lines_with_entities(corpus):
-        _, offsets = encode_with_offsets(tokenizer, text)
-        log_probs = np.log(np.eye(3)[entities_to_bio(gold, offsets, ["d"])] + 1e-9)
-        back = {e.key for e in bio_to_entities(log_probs, offsets, ["d"])}
-        for entity in gold:
-            inside = any(start < at < end for start, end in offsets for at in (entity.start, entity.end))
-            total += 1
-            cut += inside
-            lost += entity.key not in back and not inside
-    return total, lost, cut
-
-
 @pytest.mark.parametrize("name", CORPORA)
 @pytest.mark.parametrize("tokenizer_name", ["characters", pytest.param("real_slow", marks=needs_bert)])
 def test_gold_entities_come_back_exactly_save_for_few_that_a_piece_cuts(name, tokenizer_name, corpora, request):
-    total, lost, cut = lost_and_cut(corpora(name), request.getfixturevalue(tokenizer_name))
-    print(f"{tokenizer_name} on {name}: {cut} of {total} gold entities cut inside a piece ({100 * cut / total:.2f} %)")
-    assert total > 1000
-    assert lost == 0
-    assert cut <= 0.01 * total
+    trip = bio_round_trip(corpora(name), request.getfixturevalue(tokenizer_name))
+    print(f"{tokenizer_name} on {name}: {trip.cut} of {trip.entities} gold entities cut ({100 * trip.cut_rate:.2f} %)")
+    assert trip.entities > 1000
+    assert trip.lost == 0
+    assert trip.cut_rate <= 0.01
 
 
 @needs_bert
 @pytest.mark.parametrize("name", CORPORA)
 def test_even_pieces_that_do_not_suit_japanese_lose_only_the_entities_that_they_cut(name, corpora, real_fast):
     """A whole katakana word is one unknown piece there; what is not cut inside one comes back."""
-    total, lost, cut = lost_and_cut(corpora(name), real_fast)
-    print(f"real_fast on {name}: {cut} of {total} gold entities cut inside a piece ({100 * cut / total:.2f} %)")
-    assert lost == 0
-
-
-@needs_llama
-@pytest.mark.parametrize("name", ["cr", pytest.param("CRNER", marks=needs_jmed)])
-def test_llama_3_tokens_write_and_read_back_every_gold_entity(name, corpora, llama):
-    tags = TagTokens(llama, ["d"])
-    for text, gold in lines_with_entities(corpora(name)):
-        copier = Copier(tags, text)
-        assert [e.key for e in copier.read(copier.write(gold))] == [e.key for e in gold], text
+    trip = bio_round_trip(corpora(name), real_fast)
+    print(f"real_fast on {name}: {trip.cut} of {trip.entities} gold entities cut ({100 * trip.cut_rate:.2f} %)")
+    assert trip.lost == 0

@@ -1,0 +1,199 @@
+"""A training that was cut off goes on to the very same model; what memory does not allow is said in one sentence."""
+
+from dataclasses import asdict
+
+import pytest
+import torch
+from transformers.trainer_callback import TrainerCallback
+
+from nbutils import bert, lora, training
+from nbutils.formats import DataError
+from nbutils.settings import BertSettings, LoraSettings
+
+
+class Cut(Exception):
+    """The power fails."""
+
+
+class CutAt(TrainerCallback):
+    """The training stops dead after an optimiser step (None: never); notes at which step it began."""
+
+    def __init__(self, step, began):
+        self.step, self.began = step, began
+
+    def on_train_begin(self, args, state, control, **_):
+        self.began.append(state.global_step)
+
+    def on_step_end(self, args, state, control, **_):
+        if state.global_step == self.step:
+            raise Cut
+
+
+@pytest.fixture
+def cut(monkeypatch):
+    """Cut off every training from now on after the given step; returns the list of the steps at which they begin."""
+
+    def after(step):
+        def init(self, *args, **kwargs):
+            original(self, *args, **kwargs)
+            self.add_callback(CutAt(step, began))
+
+        began = []
+        monkeypatch.setattr(training._Trainer, "__init__", init)
+        return began
+
+    original = training._Trainer.__init__
+    return after
+
+
+def bert_system(folder, **options):
+    chosen = {"learning_rate": 2e-3, "epochs": 2, "batch_size": 8, "warmup": 0.1} | options
+    return bert, BertSettings(model=str(folder), **chosen)
+
+
+def lora_system(folder, **options):
+    chosen = {"learning_rate": 3e-3, "epochs": 2, "batch_size": 4, "accumulation": 2, "dropout": 0.2} | options
+    return lora, LoraSettings(model=str(folder), prompt="tiny_ja", max_length=100, train_tags=True, **chosen)
+
+
+def found(tagger, notes):
+    return [(p.document_id, [(*e.key, e.score) for e in p.entities]) for p in tagger.predict(notes)]
+
+
+SYSTEMS = [pytest.param("micro_encoder", bert_system, id="bert"), pytest.param("micro_llm", lora_system, id="lora")]
+
+
+@pytest.mark.parametrize(("model", "system"), SYSTEMS)
+def test_a_training_cut_off_at_any_step_goes_on_to_the_same_predictions(model, system, notes, request, cut, tmp_path):
+    """Every second of six steps is kept; cuts fall before the first one kept, and behind one in either epoch."""
+    room, settings = system(request.getfixturevalue(model))
+    whole = found(room.fit(notes[:9], settings, seed=3, progress=False), notes)
+    assert sum(len(entities) for _, entities in whole) > 0
+    for step, kept in ((1, 0), (3, 2), (5, 4)):
+        checkpoints = tmp_path / f"cut-{step}"
+        cut(step)
+        with pytest.raises(Cut):
+            room.fit(notes[:9], settings, seed=3, progress=False, checkpoints=checkpoints, checkpoint_steps=2)
+        began = cut(None)
+        torch.manual_seed(99)  # another process stands elsewhere in its random numbers
+        tagger = room.fit(notes[:9], settings, seed=3, progress=False, checkpoints=checkpoints, checkpoint_steps=2)
+        assert began == [kept]
+        assert found(tagger, notes) == whole, f"cut off after step {step}"
+
+
+def test_a_checkpoint_that_was_cut_off_while_it_was_written_is_not_gone_on_from(micro_encoder, notes, cut, tmp_path):
+    room, settings = bert_system(micro_encoder)
+    whole = found(room.fit(notes[:9], settings, seed=3, progress=False), notes)
+    cut(4)
+    with pytest.raises(Cut):
+        room.fit(notes[:9], settings, seed=3, progress=False, checkpoints=tmp_path, checkpoint_steps=2)
+    (tmp_path / "checkpoint-99").mkdir()
+    (tmp_path / "checkpoint-99" / "model.safetensors").write_bytes(b"half")
+    began = cut(None)
+    tagger = room.fit(notes[:9], settings, seed=3, progress=False, checkpoints=tmp_path, checkpoint_steps=2)
+    assert began == [2] and found(tagger, notes) == whole
+
+
+@pytest.mark.parametrize(("model", "system"), SYSTEMS)
+def test_gradient_checkpointing_changes_the_memory_and_not_the_model(model, system, notes, request):
+    results = []
+    for again in (False, True):
+        room, settings = system(request.getfixturevalue(model), gradient_checkpointing=again)
+        tagger = room.fit(notes[:6], settings, seed=0, progress=False)
+        results.append([p.detach().clone() for p in tagger.model.parameters() if p.requires_grad])
+        found(tagger, notes[:2])  # and the model still tags
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize(("model", "system"), SYSTEMS)
+def test_half_batches_and_twice_the_accumulation_take_as_many_steps(model, system, notes, request):
+    room, settings = system(request.getfixturevalue(model))
+    steps = []
+    for batch_size, accumulation in ((8, 1), (4, 2)):
+        values = asdict(settings) | {"batch_size": batch_size, "accumulation": accumulation, "labels": ("d",)}
+        tagger = []
+
+        class Count(TrainerCallback):
+            def on_train_end(self, args, state, control, **_):
+                tagger.append(state.max_steps)  # noqa: B023
+
+        with pytest.MonkeyPatch.context() as patch:
+            original = training._Trainer.__init__
+
+            def init(self, *args, original=original, count=Count, **kwargs):
+                original(self, *args, **kwargs)
+                self.add_callback(count())
+
+            patch.setattr(training._Trainer, "__init__", init)
+            room.fit(notes[:8], type(settings)(**values), seed=0, progress=False)
+        steps += tagger
+    assert steps[0] == steps[1] > 0
+
+
+@pytest.mark.parametrize(("model", "system"), SYSTEMS)
+def test_bf16_training_ends_near_the_one_in_single_precision(model, system, notes, request):
+    """Loss by loss the two differ in the third digit; the tagger works after either."""
+    room, settings = system(request.getfixturevalue(model), bf16=True)
+    tagger = room.fit(notes[:6], settings, seed=0, progress=False)
+    assert len(found(tagger, notes[:2])) == 2
+
+
+# --- memory -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("model", "system"), SYSTEMS)
+def test_no_memory_while_training_is_one_sentence_with_the_numbers(model, system, notes, request, monkeypatch):
+    def fail(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    room, settings = system(request.getfixturevalue(model))
+    monkeypatch.setattr(training._Trainer, "training_step", fail)
+    with pytest.raises(DataError) as caught:
+        room.fit(notes[:6], settings, seed=0, progress=False)
+    sentence = str(caught.value)
+    assert f"batches of {settings.batch_size} × up to" in sentence and "\n" not in sentence
+    assert f"lower batch_size to {settings.batch_size // 2}" in sentence and "gradient_checkpointing" in sentence
+
+
+@pytest.mark.parametrize(
+    ("model", "system", "key"), [("micro_encoder", bert_system, "batch_size"), ("micro_llm", lora_system, "decode")]
+)
+def test_no_memory_while_tagging_names_the_key_to_lower(model, system, key, notes, request, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    room, settings = system(request.getfixturevalue(model), epochs=1)
+    tagger = room.fit(notes[:2], settings, seed=0, progress=False)
+    body = tagger.model if room is bert else tagger.model.get_base_model().get_decoder()
+    monkeypatch.setattr(type(body), "forward", fail)
+    with pytest.raises(DataError, match=f"while tagging batches of .* lower {key}"):
+        tagger.predict(notes[:2])
+
+
+def test_any_other_error_stays_what_it_is():
+    with pytest.raises(RuntimeError, match="shapes"), training.memory_hint("training", "lower batch_size"):
+        raise RuntimeError("shapes cannot be multiplied")
+
+
+# --- several processes ------------------------------------------------------------------------------------------------
+
+
+def test_each_process_of_accelerate_takes_its_own_gpu_and_only_the_first_writes(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    monkeypatch.setenv("RANK", "6")
+    assert training.device() == torch.device("cuda", 2) and not training.is_main_process()
+    monkeypatch.delenv("LOCAL_RANK")
+    monkeypatch.delenv("RANK")
+    assert training.device() == torch.device("cuda", 0) and training.is_main_process()
+
+
+def test_training_needs_no_second_gpu(monkeypatch):
+    """On seeing several GPUs Trainer alone would feed each a batch: four times the paper's batch size, in silence."""
+
+    class Seen:
+        parallel_mode = training.ParallelMode.NOT_DISTRIBUTED
+        n_gpu = _n_gpu = 4
+
+    assert training._one_device(Seen())._n_gpu == 1

@@ -20,8 +20,9 @@ from nbutils.formats import DataError
 
 __all__ = ["Copier", "SharedPrefix", "TagTokens", "decode", "shared_prefix"]
 
-TOKENS_PER_PASS = {"cpu": 64, "cuda": 512}  # about as many as cost little more than one
-LEAST_WINDOW, LARGEST_WINDOW = 8, 32  # draft tokens of a text in a pass, before it is doubled
+# Draft tokens of a text in a pass, before they are doubled: least, most, and how many of a whole batch are still cheap.
+# A CPU is soon busy, and then a rejected draft costs; a GPU reads its weights in the time of some hundred tokens.
+WINDOWS = {"cpu": (8, 16, 64), "cuda": (16, 64, 512)}
 
 
 @dataclass
@@ -91,8 +92,9 @@ def decode(
 
 
 def _window(device: torch.device, n_live: int) -> int:
-    """Few texts can draft far ahead at little cost; many fill a pass already, and then a rejected draft costs."""
-    return min(max(TOKENS_PER_PASS.get(device.type, 512) // n_live, LEAST_WINDOW), LARGEST_WINDOW)
+    """Few texts can draft far ahead at little cost; many fill a pass already."""
+    least, most, cheap = WINDOWS.get(device.type, WINDOWS["cuda"])
+    return min(max(cheap // n_live, least), most)
 
 
 def _draft(row: _Row, way: Sequence[int], length: int) -> Draft:

@@ -39,7 +39,8 @@ def main() -> None:
     scoring = bench_others.scoring(2_000 if chosen.quick else 100_000, _say)
     about = {
         "quick": chosen.quick, "hidden": chosen.hidden, "layers": chosen.layers,
-        "vocabulary": bench_decoding.VOCABULARY, "seconds": round(time.perf_counter() - begin), "torch threads": torch.get_num_threads(), **provenance(),
+        "vocabulary": bench_decoding.VOCABULARY,
+        "seconds": round(time.perf_counter() - begin), "torch threads": torch.get_num_threads(), **provenance(),
     }  # fmt: skip
     write(chosen.out, about, decoding, training, scoring)
     print((chosen.out / "bench.md").read_text(encoding="utf-8"))

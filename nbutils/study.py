@@ -23,7 +23,17 @@ import yaml
 from nbutils import ROOT
 from nbutils.corpus import Corpus, fingerprint, select
 from nbutils.formats import CERTAINTIES, READERS, DataError, read_corpus
-from nbutils.runs import Run, finished_run, read_run, run_folder, timed, write_predictions, write_run
+from nbutils.runs import (
+    Run,
+    finished_run,
+    latency,
+    model_size,
+    read_run,
+    run_folder,
+    timed,
+    write_predictions,
+    write_run,
+)
 from nbutils.settings import SETTINGS, TINY
 from nbutils.splits import split_by_document
 
@@ -351,7 +361,9 @@ def execute(
             found = tagger.predict(target, progress=progress)
         write_predictions(found, target, folder / "predictions" / f"{name}.jsonl")
     tagger.save(folder / "model")
-    write_run(folder, recipe | {"seconds": seconds})
+    one_by_one = {"corpus": name} | latency(tagger, target.documents)
+    costs = {"latency": one_by_one, "model_size": model_size(tagger, folder / "model")}
+    write_run(folder, recipe | {"seconds": seconds} | costs)
     return read_run(folder)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from tqdm.auto import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from nbutils.align import encode_with_offsets
-from nbutils.copydecode import Copier, TagTokens, decode
+from nbutils.copydecode import Copier, SharedPrefix, TagTokens, decode, shared_prefix
 from nbutils.corpus import Document, Entity, Prediction, entities_within, sentence_spans, separated
 from nbutils.settings import LoraSettings, settings_from
 from nbutils.training import device, local_or_hub, memory_hint, pad, train
@@ -52,19 +53,22 @@ class LoraTagger:
         order = sorted(range(len(pieces)), key=lambda n: -len(pieces[n].text))  # like lengths together
         size = self.settings.decode_batch_size
         self.model.eval()
+        ids_of = partial(prompt_ids, self.tokenizer, self.settings.prompt)
+        prompts = [ids_of(piece.text, self.settings.labels) for piece in pieces]
+        prefix = shared_prefix(self.model, prompts)  # the instruction: computed once, not for every batch
         for first in tqdm(range(0, len(order), size), disable=not progress, desc="tagging", unit="batch"):
-            batch = [pieces[n] for n in order[first : first + size]]
-            for piece, entities in zip(batch, self._tag([p.text for p in batch]), strict=True):
-                found[piece.document] += piece.decided(entities)
+            batch = order[first : first + size]
+            tagged = self._tag([pieces[n].text for n in batch], [prompts[n] for n in batch], prefix)
+            for n, entities in zip(batch, tagged, strict=True):
+                found[pieces[n].document] += pieces[n].decided(entities)
         return [Prediction(d.id, without_overlaps(f)) for d, f in zip(documents, found, strict=True)]
 
-    def _tag(self, texts: Sequence[str]) -> list[list[Entity]]:
-        prompts = [prompt_ids(self.tokenizer, self.settings.prompt, text, self.settings.labels) for text in texts]
+    def _tag(self, texts: Sequence[str], prompts: Sequence[Sequence[int]], prefix: SharedPrefix) -> list[list[Entity]]:
         copiers = [Copier(self.tags, text) for text in texts]
         longest = max(map(len, prompts))
         mend = f"lower decode_batch_size to {max(len(texts) // 2, 1)} or lower max_length"
         with memory_hint(f"tagging batches of {len(texts)} × {longest:,} prompt tokens", mend):
-            decoded = decode(self.model, prompts, copiers)
+            decoded = decode(self.model, prompts, copiers, prefix=prefix)
         return [c.read(*out) for c, out in zip(copiers, decoded, strict=True)]
 
     def save(self, folder: str | Path) -> None:

@@ -13,14 +13,14 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from nbutils.corpus import Corpus, Prediction, problems, text_hash
+from nbutils.corpus import Corpus, Document, Prediction, Tagger, problems, text_hash
 from nbutils.formats import DataError, entities_from_json, entity_to_json, written_whole
 
 PACKAGES = [
@@ -165,6 +165,31 @@ def remove_checkpoints(folder: str | Path) -> None:
 def read_runs(root: str | Path, study: str) -> list[Run]:
     """All finished runs of a study, in the order of their paths."""
     return [read_run(path.parent) for path in sorted((Path(root) / study).glob("*/*/seed-*/run.json"))]
+
+
+def latency(tagger: Tagger, documents: Sequence[Document], most: int = 20) -> dict[str, Any]:
+    """Seconds to tag a note by itself, for some notes spread over these documents; the first is tagged twice.
+
+    The first call of a model is slow for reasons of its own, so it is not counted.
+    """
+    chosen = list(documents)[:: max(-(-len(documents) // most), 1)]
+    seconds: list[float] = []
+    for document in chosen[:1] + chosen:
+        begin = time.perf_counter()
+        tagger.predict([document])
+        seconds.append(round(time.perf_counter() - begin, 5))
+    return {"documents": [d.id for d in chosen], "characters": [len(d.text) for d in chosen], "seconds": seconds[1:]}
+
+
+def model_size(tagger: Tagger, saved: str | Path) -> dict[str, int]:
+    """Bytes of what a run saved and, of a neural model, its weights in number and in bytes, base model included."""
+    size = {"saved_bytes": sum(p.stat().st_size for p in Path(saved).rglob("*") if p.is_file())}
+    parameters = getattr(getattr(tagger, "model", None), "parameters", None)
+    if callable(parameters):
+        weights = list(parameters())
+        size["parameters"] = sum(w.numel() for w in weights)
+        size["weight_bytes"] = sum(w.numel() * w.element_size() for w in weights)
+    return size
 
 
 def provenance() -> dict[str, Any]:

@@ -28,6 +28,8 @@ from nbutils.runs import (
     Run,
     checkpoint_folder,
     finished_run,
+    latency,
+    model_size,
     read_run,
     remove_checkpoints,
     run_folder,
@@ -404,7 +406,9 @@ def execute(
             found = tagger.predict(target, progress=progress)
         write_predictions(found, target, folder / "predictions" / f"{name}.jsonl")
     tagger.save(folder / "model")
-    write_run(folder, recipe | about | {"seconds": seconds})
+    one_by_one = {"corpus": name} | latency(tagger, target.documents)
+    costs = {"latency": one_by_one, "model_size": model_size(tagger, folder / "model")}
+    write_run(folder, recipe | about | {"seconds": seconds} | costs)
     remove_checkpoints(folder)
     return read_run(folder)
 

@@ -1,0 +1,274 @@
+"""Copy decoding beside Hugging Face's `generate`: same model, same notes, same run.
+
+The model has random weights and the shape of a small Llama with Llama 3's vocabulary: time depends on shapes, not on
+what was learned. What a trained model would bring is planted: whole tokens are likelier than their parts, tags come
+about as often as in the paper's case reports, and free generation is told the answer, as if it never went astray.
+"""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import psutil
+import torch
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
+from tokenizers.decoders import ByteLevel as ByteLevelDecoder
+from transformers import LlamaConfig, LlamaForCausalLM, LogitsProcessorList, PreTrainedTokenizerFast
+
+from nbutils import ROOT
+from nbutils.copydecode import Copier, TagTokens, decode, shared_prefix
+from nbutils.corpus import sentence_spans
+from nbutils.formats import read_corpus
+
+VOCABULARY = 128_256  # of Llama 3; the tokenizer trained here has fewer, the output layer has not
+PIECES = 1_200  # of the tokenizer: about as many tokens a character as Llama 3's on Japanese case reports (0.93)
+ENTITIES_A_LINE = 2_349 / 1_898  # of the paper's case reports
+SPLIT = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"  # as in Llama 3
+CONSTRAINED, OURS = "HF generate, constrained", "copy decoding (ours)"
+FREE, LOOKUP = "HF generate, free", "HF prompt lookup, free"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One model and the lines it is to tag, each with its prompt; what all methods are given alike."""
+
+    model: Any
+    tags: TagTokens
+    texts: Sequence[str]
+    prompts: Sequence[Sequence[int]]
+    answers: Sequence[Sequence[int]]  # what free generation is told
+
+
+def measure(
+    notes: dict[int, int], prefixes: Sequence[int], hidden: int, layers: int, progress: Callable[[str], None] = print
+) -> pd.DataFrame:
+    """Sentences a second, forward passes and memory of every method, by batch size and length of the shared prompt.
+
+    Args:
+        notes: number of lines by batch size.
+        prefixes: tokens that all prompts begin with.
+        hidden, layers: shape of the model.
+    """
+    every = [d.text[s:e] for d in read_corpus(ROOT / "data" / "cr") for s, e in sentence_spans(d)]
+    tokenizer = tokenizer_of(every)
+    tags = TagTokens(tokenizer, ["d"])
+    most = max(notes.values())
+    texts = every[:: len(every) // most][:most]
+    model = random_model(hidden, layers)
+    shared = tokenizer("".join(every[1::50]))["input_ids"]
+    prompts = [[0, *tokenizer(text + "\n")["input_ids"]] for text in texts]
+    plant(model, tokenizer, tags, texts, prompts)
+    rows = []
+    for n_shared in prefixes:
+        longer = [[*shared[:n_shared], *p] for p in prompts]
+        copiers = [Copier(tags, text) for text in texts]
+        answers = [tokens for tokens, _ in decode(model, longer, copiers)]
+        task = Task(model, tags, texts, longer, answers)
+        for size, n in notes.items():
+            rows += _compare(task, size, n, n_shared, progress)
+    return pd.DataFrame(rows)
+
+
+def _compare(task: Task, size: int, n: int, n_shared: int, progress: Callable[[str], None]) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    reference: list[list[int]] = []
+    for name, method in METHODS.items():
+        if name == LOOKUP and size > 1:
+            continue  # Hugging Face's prompt lookup takes one text at a time
+        method(task, [0], 1)  # the first call of anything is slow
+        out, seconds, forwards, memory = _run(method, task, list(range(n)), size)
+        reference = reference or out
+        found = [len(Copier(task.tags, task.texts[k]).read(out[k])) for k in range(n)]
+        rows.append({
+            "shared prompt (tokens)": n_shared, "batch": size, "method": name, "lines": n, "seconds": seconds,
+            "sentences/s": n / seconds, "forwards": forwards, "tokens": sum(map(len, out)), "entities": sum(found),
+            "extra memory (MB)": memory / 1e6, "speed-up": rows[0]["seconds"] / seconds if rows else 1.0,
+            "identical": sum(a == b for a, b in zip(out, reference, strict=True)),
+        })  # fmt: skip
+        progress(f"prompt {n_shared}, batch {size}, {name}: {n / seconds:.2f} sentences/s, {forwards} forwards")
+    return rows
+
+
+# --- the methods ----------------------------------------------------------------------------------------------------
+
+
+def ours(task: Task, chosen: Sequence[int], size: int) -> list[list[int]]:
+    prompts = [task.prompts[k] for k in chosen]
+    prefix = shared_prefix(task.model, prompts)
+    out = []
+    for first in range(0, len(chosen), size):
+        copiers = [Copier(task.tags, task.texts[k]) for k in chosen[first : first + size]]
+        written = decode(task.model, prompts[first : first + size], copiers, prefix=prefix)
+        out += [tokens for tokens, _ in written]
+    return out
+
+
+def constrained(task: Task, chosen: Sequence[int], size: int) -> list[list[int]]:
+    """`prefix_allowed_tokens_fn` with our automaton."""
+    return [row for k in range(0, len(chosen), size) for row in _constrained(task, chosen[k : k + size])]
+
+
+def _constrained(task: Task, chosen: Sequence[int]) -> list[list[int]]:
+    copiers = [Copier(task.tags, task.texts[k]) for k in chosen]
+    longest, nodes = max(len(task.prompts[k]) for k in chosen), {}
+
+    def allowed(row: int, written: torch.Tensor) -> list[int]:
+        n = len(written) - longest
+        before = nodes.get((row, n - 1))
+        node = copiers[row].start if n == 0 else before and copiers[row].steps(before).get(int(written[-1]))
+        nodes[row, n] = node
+        return list(copiers[row].steps(node)) or [1] if node else [1]
+
+    room = 4 * max(len(c.write([])) for c in copiers) + 16
+    return _generate(task, chosen, prefix_allowed_tokens_fn=allowed, max_new_tokens=room)
+
+
+def free(task: Task, chosen: Sequence[int], size: int, **options: Any) -> list[list[int]]:
+    """Without a constraint, told the answer: the time of a trained model that makes no mistake."""
+    out = []
+    for first in range(0, len(chosen), size):
+        batch = chosen[first : first + size]
+        longest = max(len(task.prompts[k]) for k in batch)
+        answers = [[*task.answers[k], 1] for k in batch]
+        told = LogitsProcessorList([_Told(answers, longest)])
+        room = max(map(len, answers))
+        out += _generate(task, batch, logits_processor=told, max_new_tokens=room, **options)
+    return out
+
+
+class _Told:
+    """Raises the logit of each row's next token of the answer."""
+
+    def __init__(self, answers: Sequence[Sequence[int]], longest: int):
+        self.answers, self.longest = answers, longest
+
+    def __call__(self, ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        n = ids.shape[1] - self.longest
+        following = [answer[min(n, len(answer) - 1)] for answer in self.answers]
+        scores[torch.arange(len(following)), following] += 1e4
+        return scores
+
+
+def _generate(task: Task, chosen: Sequence[int], **options: Any) -> list[list[int]]:
+    """Hugging Face's greedy `generate`, left-padded."""
+    prompts = [task.prompts[k] for k in chosen]
+    longest = max(map(len, prompts))
+    ids = torch.tensor([[1] * (longest - len(p)) + list(p) for p in prompts], device=task.model.device)
+    mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=task.model.device)
+    out = task.model.generate(ids, attention_mask=mask, do_sample=False, pad_token_id=1, eos_token_id=1, **options)
+    rows = [row[longest:].tolist() for row in out]
+    return [row[: row.index(1)] if 1 in row else row for row in rows]
+
+
+METHODS: dict[str, Callable[..., list[list[int]]]] = {
+    CONSTRAINED: constrained,
+    OURS: ours,
+    FREE: free,
+    LOOKUP: lambda *a: free(*a, prompt_lookup_num_tokens=10),
+}
+
+
+# --- the model ------------------------------------------------------------------------------------------------------
+
+
+def tokenizer_of(texts: Sequence[str]) -> PreTrainedTokenizerFast:
+    """A byte-level BPE like Llama 3's, trained on these texts: it merges characters, splits rare ones, knows `<d`."""
+    tokenizer = Tokenizer(models.BPE())
+    split = pre_tokenizers.Split(Regex(SPLIT), "isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
+    tokenizer.decoder = ByteLevelDecoder()
+    trainer = trainers.BpeTrainer(
+        vocab_size=PIECES,
+        special_tokens=["<s>", "</s>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator([*texts, *["<d></d>"] * 1000], trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="</s>")
+
+
+def random_model(hidden: int, layers: int) -> LlamaForCausalLM:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=VOCABULARY, hidden_size=hidden, intermediate_size=4 * hidden, num_hidden_layers=layers,
+        num_attention_heads=hidden // 64, num_key_value_heads=max(hidden // 256, 1), max_position_embeddings=4096,
+        bos_token_id=0, eos_token_id=1, pad_token_id=1, tie_word_embeddings=True,
+    )  # fmt: skip
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return LlamaForCausalLM(config).eval().to(device)
+
+
+@torch.inference_mode()
+def plant(model: Any, tokenizer: Any, tags: TagTokens, texts: Sequence[str], prompts: Sequence[Sequence[int]]) -> None:
+    """Make whole tokens likelier than their parts, and the opening tag as likely as the paper's entities are.
+
+    Every hidden state has a share of their mean; a row of the output layer that is moved along it has a higher logit
+    everywhere.
+    """
+    head = model.get_output_embeddings().weight
+    states = [model.get_decoder()(torch.tensor([p], device=model.device)).last_hidden_state[0] for p in prompts[:8]]
+    mean = torch.cat(states).mean(0)
+    step = mean / mean.square().sum() * (torch.cat(states) @ head[:PIECES].T).std()
+    for token in range(len(tokenizer)):
+        head[token] += 4 * (len(tokenizer.decode([token])) - 1) * step
+    opening = next(iter(tags.open.values()))[0]
+    base, low, high = head[opening].clone(), -16.0, 8.0
+    for _ in range(7):
+        middle = (low + high) / 2
+        head[opening] = base + middle * step
+        copiers = [Copier(tags, text) for text in texts[:12]]
+        written = decode(model, prompts[:12], copiers)
+        found = sum(len(c.read(tokens)) for c, (tokens, _) in zip(copiers, written, strict=True))
+        low, high = (middle, high) if found < ENTITIES_A_LINE * len(copiers) else (low, middle)
+
+
+# --- measuring ------------------------------------------------------------------------------------------------------
+
+
+def _run(method: Callable, task: Task, chosen: Sequence[int], size: int) -> tuple[list[list[int]], float, int, int]:
+    """Output, seconds, forward passes, and the most memory beyond what was there before, in bytes."""
+    passes: list[int] = []
+    hook = task.model.get_decoder().register_forward_hook(lambda *_: passes.append(1))
+    try:
+        with Memory() as memory:
+            begin = time.perf_counter()
+            out = method(task, chosen, size)
+            seconds = time.perf_counter() - begin
+    finally:
+        hook.remove()
+    return out, seconds, len(passes), memory.extra
+
+
+class Memory:
+    """The most memory in use while this is open, beyond what was in use before: on the GPU, or of the process."""
+
+    def __enter__(self) -> Memory:
+        gc.collect()
+        self.on_gpu, self.process, self.open = torch.cuda.is_available(), psutil.Process(), True
+        if self.on_gpu:
+            torch.cuda.reset_peak_memory_stats()
+        self.before = self.most = self._now()
+        self.watch = threading.Thread(target=self._look, daemon=True)
+        self.watch.start()
+        return self
+
+    def _now(self) -> int:
+        return torch.cuda.max_memory_allocated() if self.on_gpu else self.process.memory_info().rss
+
+    def _look(self) -> None:
+        while self.open:
+            self.most = max(self.most, self._now())
+            time.sleep(0.01)
+
+    def __exit__(self, *_: Any) -> None:
+        self.open = False
+        self.watch.join()
+        self.extra = max(self.most, self._now()) - self.before

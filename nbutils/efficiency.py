@@ -1,0 +1,136 @@
+"""What a system costs: time, latency, memory and size from the records of finished runs, and the arithmetic floor.
+
+Measured numbers belong to one machine; every row names it. The floor is exact arithmetic on a model's size and a GPU's
+data sheet: no program can be faster, and every real one is slower.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from nbutils.runs import Run
+from nbutils.study import Study
+
+COLUMNS = [
+    "system", "train", "seed", "training (s)", "p50 (ms a note)", "p95 (ms a note)", "ms per 1,000 characters",
+    "peak memory (MB)", "parameters (M)", "saved (MB)", "F1 (%)", "device",
+]  # fmt: skip
+
+# --- measured -------------------------------------------------------------------------------------------------------
+
+
+def cost_table(study: Study, runs: Iterable[Run], scores: pd.DataFrame) -> pd.DataFrame:
+    """One row a run: training time, latency of a note by itself, peak memory, size, machine, and F1.
+
+    F1 is the mean over the evaluation corpora. What a run's record does not say (an older run, a system without
+    weights or without training) is nan. Needs `tables.score_runs`.
+    """
+    f1 = scores.groupby(["system", "train", "seed"])["f1"].mean()
+    rows: list[dict] = []
+    for run in runs:
+        key = (run.system, run.train, run.seed)
+        if key not in f1.index:
+            continue
+        record = run.record
+        seconds = np.array(record.get("latency", {}).get("seconds", []), dtype=float)
+        characters = sum(record.get("latency", {}).get("characters", []))
+        memory, size = record.get("peak_memory_bytes", {}), record.get("model_size", {})
+        rows.append({
+            "system": run.system, "train": run.train, "seed": run.seed,
+            "training (s)": record.get("seconds", {}).get("fit", np.nan),
+            "p50 (ms a note)": 1000 * _quantile(seconds, 0.5),
+            "p95 (ms a note)": 1000 * _quantile(seconds, 0.95),
+            "ms per 1,000 characters": 1e6 * seconds.sum() / characters if characters else np.nan,
+            "peak memory (MB)": memory.get("gpu", memory.get("cpu", np.nan)) / 1e6,
+            "parameters (M)": size.get("parameters", np.nan) / 1e6,
+            "saved (MB)": size.get("saved_bytes", np.nan) / 1e6,
+            "F1 (%)": f1[key],
+            "device": f"{record.get('device', '?')}, {record.get('threads', '?')} threads",
+        })  # fmt: skip
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def by_system(study: Study, costs: pd.DataFrame) -> pd.DataFrame:
+    """Medians over training corpora and seeds, a row a system in the order of the study, with the machines."""
+    grouped = costs.drop(columns=["train", "seed", "device"]).groupby("system", sort=False).median()
+    grouped["runs"] = costs.groupby("system").size()
+    grouped["device"] = costs.groupby("system")["device"].agg(lambda names: " / ".join(sorted(set(names))))
+    order = [name for name in study.systems if name in grouped.index]
+    return grouped.loc[order].rename(index={name: study.systems[name].title for name in order})
+
+
+def _quantile(values: np.ndarray, q: float) -> float:
+    return float(np.quantile(values, q)) if values.size else float("nan")
+
+
+# --- the arithmetic floor -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU by its data sheet."""
+
+    bandwidth: float  # bytes a second between memory and cores
+    peak: float  # floating-point operations a second in the model's precision, dense
+    price: float  # of an hour, in any currency
+
+
+@dataclass(frozen=True)
+class NoteShape:
+    """A typical note in tokens."""
+
+    prompt: float  # instruction and text, before the answer
+    text: float  # of the answer without tags
+    entities: float  # in a note
+    tag: float  # tokens of an opening and a closing tag together
+
+    @property
+    def answer(self) -> float:
+        return self.text + self.entities * self.tag
+
+
+def floor_table(parameters: float, bytes_each: float, gpu: Gpu, note: NoteShape, *, window: int = 32,
+                batches: Iterable[int] = (1, 32), notes: float = 1e6) -> pd.DataFrame:  # fmt: skip
+    """The least time and price of tagging, by way of decoding and batch size; a row each.
+
+    A forward pass reads every weight once, whatever the batch: at least weights / bandwidth. A token that is computed
+    takes 2 operations a parameter: at least 2 · parameters / peak. The floor is the larger of the two sums; keys and
+    values, attention and everything a program does besides come on top.
+
+    One token at a time computes prompt and answer once and takes a pass for each token of the answer. Copy decoding
+    takes at most 2 · entities + ⌈tokens / window⌉ + 1 passes (docs/copy_decoding.md) and computes, at most, a whole
+    window in each besides prompt and answer.
+
+    Args:
+        parameters, bytes_each: of the model, and of one parameter (2 in bf16).
+        window: draft tokens of copy decoding.
+        batches: notes that share a pass.
+        notes: how many to tag in all.
+    """
+    passes = {
+        "one token at a time": (note.answer, note.prompt + note.answer),
+        "copy decoding": _copy_decoding(note, window),
+    }
+    rows = []
+    for way, (n_passes, n_tokens) in passes.items():
+        for batch in batches:
+            reading = n_passes * parameters * bytes_each / gpu.bandwidth / batch
+            computing = 2 * parameters * n_tokens / gpu.peak
+            seconds = max(reading, computing)
+            rows.append({
+                "way": way, "batch": batch, "passes a note": n_passes, "tokens computed a note": n_tokens,
+                "reading weights (s a note)": reading, "computing (s a note)": computing,
+                "bound by": "bandwidth" if reading > computing else "arithmetic",
+                f"hours for {notes:,.0f} notes": seconds * notes / 3600,
+                f"price for {notes:,.0f} notes": seconds * notes / 3600 * gpu.price,
+            })  # fmt: skip
+    return pd.DataFrame(rows).set_index(["way", "batch"])
+
+
+def _copy_decoding(note: NoteShape, window: int) -> tuple[float, float]:
+    n_passes = 2 * note.entities + np.ceil(note.answer / window) + 1
+    return float(n_passes), float(note.prompt + note.answer + n_passes * window)

@@ -1,0 +1,126 @@
+"""What a run costs, as its record says, and the arithmetic floor, as a pocket calculator says."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from nbutils import ROOT, efficiency, figures_efficiency, study
+from nbutils.corpus import Document, Prediction
+from nbutils.efficiency import Gpu, NoteShape, floor_table
+from nbutils.runs import Run, latency, model_size
+
+H100 = Gpu(bandwidth=3.35e12, peak=989e12, price=2.0)
+NOTE = NoteShape(prompt=700, text=600, entities=20, tag=5)
+DEMO = study.load(ROOT / "studies" / "demo.yaml")
+
+
+class Slow:
+    """A tagger that says which notes it was given, one by one."""
+
+    def __init__(self):
+        self.given = []
+
+    def predict(self, documents):
+        (document,) = documents
+        self.given.append(document.id)
+        return [Prediction(document.id, ())]
+
+
+def test_latency_is_of_notes_one_by_one_spread_over_the_corpus_without_the_first_call():
+    tagger, documents = Slow(), [Document(str(k), "x" * k) for k in range(100)]
+    found = latency(tagger, documents, most=20)
+    assert found["documents"] == [str(k) for k in range(0, 100, 5)]
+    assert tagger.given == ["0", *found["documents"]]
+    assert found["characters"] == list(range(0, 100, 5))
+    assert len(found["seconds"]) == 20 and min(found["seconds"]) >= 0
+    assert len(latency(Slow(), documents[:3])["seconds"]) == 3
+
+
+def test_the_size_of_a_neural_model_counts_its_weights_and_its_files(tmp_path):
+    import torch
+
+    (tmp_path / "weights").write_bytes(b"1234567")
+    tagger = Slow()
+    assert model_size(tagger, tmp_path) == {"saved_bytes": 7}
+    tagger.model = torch.nn.Linear(3, 2).bfloat16()
+    assert model_size(tagger, tmp_path) == {"saved_bytes": 7, "parameters": 8, "weight_bytes": 16}
+
+
+def run(system="crf", seed=0, **record):
+    return Run(ROOT, {"system": system, "train": "CR", "seed": seed} | record)
+
+
+SCORES = pd.DataFrame(
+    [("crf", "CR", "CR", 0, 60.0), ("crf", "CR", "PN", 0, 40.0), ("bert", "CR", "CR", 0, 70.0)],
+    columns=["system", "train", "evaluate", "seed", "f1"],
+)
+TIMED = {
+    "seconds": {"fit": 12.5}, "latency": {"seconds": [0.1, 0.2, 0.3], "characters": [100, 200, 300]},
+    "peak_memory_bytes": {"cpu": 5e8, "gpu": 2e9}, "model_size": {"parameters": 3_000_000, "saved_bytes": 1e6},
+    "device": "a GPU", "threads": 4,
+}  # fmt: skip
+
+
+def test_a_runs_cost_is_what_its_record_says():
+    (row,) = efficiency.cost_table(DEMO, [run(**TIMED)], SCORES).to_dict("records")
+    assert row["training (s)"] == 12.5
+    assert row["p50 (ms a note)"] == pytest.approx(200)
+    assert row["p95 (ms a note)"] == pytest.approx(290)
+    assert row["ms per 1,000 characters"] == pytest.approx(1000)
+    assert (row["peak memory (MB)"], row["parameters (M)"], row["saved (MB)"]) == (2000, 3, 1)
+    assert row["F1 (%)"] == 50
+    assert row["device"] == "a GPU, 4 threads"
+
+
+def test_what_an_older_run_did_not_record_is_missing_and_not_zero():
+    (row,) = efficiency.cost_table(DEMO, [run()], SCORES).to_dict("records")
+    assert all(pd.isna(row[k]) for k in ("training (s)", "p50 (ms a note)", "peak memory (MB)", "parameters (M)"))
+
+
+def test_systems_stand_in_the_order_of_the_study_and_runs_without_a_score_are_left_out():
+    runs = [run("bert", **TIMED), run("crf", **TIMED), run("crf", seed=9, **TIMED)]
+    costs = efficiency.cost_table(DEMO, runs, SCORES)
+    summary = efficiency.by_system(DEMO, costs)
+    assert list(summary.index) == [DEMO.systems["crf"].title, DEMO.systems["bert"].title]
+    assert list(summary["runs"]) == [1, 1]
+    drawn = figures_efficiency.score_against_cost(DEMO, costs, "training (s)")
+    assert drawn.axes[0].get_title(loc="left") == f"{DEMO.systems['bert'].title} has the highest F1"
+
+
+def test_the_floor_is_bytes_over_bandwidth_and_operations_over_peak():
+    table = floor_table(8e9, 2, H100, NOTE, window=32, batches=(1, 1000))
+    one = table.loc[("one token at a time", 1)]
+    assert one["passes a note"] == 700 and one["tokens computed a note"] == 1400
+    assert one["reading weights (s a note)"] == pytest.approx(700 * 16e9 / 3.35e12)
+    assert one["computing (s a note)"] == pytest.approx(2 * 8e9 * 1400 / 989e12)
+    assert one["bound by"] == "bandwidth"
+    assert one["hours for 1,000,000 notes"] == pytest.approx(700 * 16e9 / 3.35e12 * 1e6 / 3600)
+    assert one["price for 1,000,000 notes"] == pytest.approx(2 * one["hours for 1,000,000 notes"])
+    assert table.loc[("one token at a time", 1000)]["bound by"] == "arithmetic"
+
+
+def test_copy_decoding_needs_two_passes_an_entity_and_one_a_window():
+    row = floor_table(8e9, 2, H100, NOTE, window=32).loc[("copy decoding", 1)]
+    assert row["passes a note"] == 2 * 20 + 22 + 1
+    assert row["tokens computed a note"] == 1400 + 63 * 32
+
+
+def test_the_bench_writes_json_tables_and_a_figure(tmp_path):
+    from nbutils.bench import write
+
+    decoding = pd.DataFrame({"shared prompt (tokens)": [0, 0], "batch": [1, 1], "speed-up": [1.0, 9.5],
+                             "method": ["HF generate, constrained", "copy decoding (ours)"]})  # fmt: skip
+    other = pd.DataFrame({"method": ["a"], "seconds": [1234.5]})
+    about = {"device": "a CPU", "torch threads": 2, "layers": 1, "hidden": 64, "vocabulary": 128_256}
+    write(tmp_path, about, decoding, other, other)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["bench.json", "bench.md", "bench.png", "bench.svg"]
+    assert json.loads((tmp_path / "bench.json").read_text())["decoding"][1]["speed-up"] == 9.5
+    assert "| a | 1,234 |" in (tmp_path / "bench.md").read_text()
+
+
+def test_the_bench_scores_the_same_entities_with_three_libraries():
+    from nbutils.bench_others import scoring
+
+    table = scoring(60, progress=lambda line: None)
+    assert table["equal counts"].all() and len(table) == 3

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import pairwise
 
 from nbutils.align import normalised_stream
 from nbutils.corpus import Entity
@@ -143,7 +144,7 @@ def _stream_with_tags(text: str, answer: str, labels: Sequence[str], ledger: Cou
     has_escapes = _ESCAPED.search(text) is not None
     pieces: list[str] = []
     tags: list[_Tag] = []
-    length = cursor = pending = 0
+    length = cursor = 0
 
     def add(piece: str) -> int:
         if not has_escapes and _ESCAPED.search(piece):
@@ -158,7 +159,6 @@ def _stream_with_tags(text: str, answer: str, labels: Sequence[str], ledger: Cou
         length += add(answer[cursor : match.start()])
         cursor = match.end()
         tags.append(_tag(match, length, labels, ledger))
-        pending += 1
     add(answer[cursor:])
     return "".join(pieces), tags
 
@@ -195,7 +195,7 @@ def _count_damage(source: str, written: str, match: Sequence[int], answer: str, 
         ledger["cut off"] += 1
     if match[places[0]] > 0:
         ledger["text missing"] += 1
-    for here, following in zip(places, places[1:], strict=False):
+    for here, following in pairwise(places):
         ledger["text added"] += following > here + 1
         ledger["text missing"] += match[following] > match[here] + 1
     for kind in [kind for kind, n in ledger.items() if n == 0]:

@@ -24,15 +24,16 @@ from nbutils import ROOT
 from nbutils.corpus import Corpus, fingerprint, select
 from nbutils.formats import CERTAINTIES, READERS, DataError, read_corpus
 from nbutils.runs import Run, finished_run, read_run, run_folder, timed, write_predictions, write_run
-from nbutils.settings import SETTINGS, TINY
+from nbutils.settings import SETTINGS, TINY, settings_from
 from nbutils.splits import split_by_document
 
 NOTEBOOKS = {
     "crf": "notebooks/03_crf_baseline.ipynb",
     "bert": "notebooks/03_bert_finetune.ipynb",
     "lora": "notebooks/04_lora_finetune.ipynb",
+    "icl": "notebooks/05_icl_baselines.ipynb",
 }
-TINY_OF = {"bert": "tiny/encoder", "lora": "tiny/llm"}
+TINY_OF = {"bert": "tiny/encoder", "lora": "tiny/llm", "icl": "tiny/llm"}
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,11 @@ def _system(name: str, raw: Any, seeds: tuple[int, ...], where: str) -> System:
     if not isinstance(title, str):
         raise DataError(f"{where}.title: {title!r} is not of the type str")
     own_seeds = _seeds(raw.pop("seeds", seeds), f"{where}.seeds")
-    _checked(raw, SETTINGS[kind], where, skip={"labels"}, besides={"kind", "title", "seeds"})
+    _checked(raw, SETTINGS[kind], where, skip={"labels", "private_corpora"}, besides={"kind", "title", "seeds"})
+    try:
+        settings_from(SETTINGS[kind], raw)
+    except ValueError as error:  # values that do not go together
+        raise DataError(f"{where}.{error}") from None
     model = str(raw.get("model", ""))
     if model.startswith("tiny/") and model != TINY_OF.get(kind):
         raise DataError(
@@ -286,7 +291,29 @@ def settings(study: Study, system: System, train: str) -> Any:
     values = {"labels": study.labels} | {k: tuple(v) if isinstance(v, list) else v for k, v in system.settings.items()}
     if values.get("model", "").startswith("tiny/"):
         values["model"] = str(tiny_folder(study.name, train, values["model"].removeprefix("tiny/")))
+    if system.kind == "icl":
+        values["private_corpora"] = _private_corpora(study, train, values.get("shots", 0))
     return SETTINGS[system.kind](**values)
+
+
+def _private_corpora(study: Study, train: str, shots: int) -> tuple[str, ...]:
+    """The private corpora whose text a prompt would hold: those to be tagged, and the few-shot notes' one."""
+    sent = {*study.evaluate, train} if shots else set(study.evaluate)
+    return tuple(name for name in study.corpora if name in sent and study.corpora[name].private)
+
+
+def check_endpoints(study: Study) -> None:
+    """Refuse a study that would send text where it may not go, before anything is started.
+
+    Raises:
+        DataError: see `guard.allow`.
+    """
+    from nbutils import guard
+
+    for system in study.systems.values():
+        for train in study.train if system.settings.get("endpoint") else ():
+            values = settings(study, system, train)
+            guard.allow(values.endpoint, values, values.private_corpora)
 
 
 def tiny_folder(study: str, train: str, kind: str) -> Path:
@@ -407,6 +434,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         corpora = open_corpora(study)
         for train in study.train:
             split(study, corpora[train])
+        check_endpoints(study)
         print(f"{study.path}: the settings and {len(study.corpora)} corpora are sound; {len(list(study.runs()))} runs")
     except (ValueError, OSError) as error:  # DataError is a ValueError
         print(error, file=sys.stderr)

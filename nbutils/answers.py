@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import sqlite3
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -86,16 +87,18 @@ def answer_key(endpoint: str, body: Mapping[str, Any], text_hash: str) -> str:
 
 
 class Answers:
-    """The file, open. Every method is one transaction, on the disk when it returns."""
+    """The file, open; any thread may use it. Every method is one transaction, on the disk when it returns."""
 
     def __init__(self, path: str | Path, endpoint: str, model: str):
         self.path, self.endpoint, self.model = Path(path), endpoint, model
+        self.lock = threading.Lock()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
         self.path.chmod(0o600)  # SQLite gives its journal the same mode
         try:
             self.db = sqlite3.connect(self.path, timeout=60, isolation_level=None, check_same_thread=False)
-            self.db.execute("PRAGMA synchronous = FULL")
+            self.db.execute("PRAGMA journal_mode = WAL")  # one write to the disk a commit; wants a local disk
+            self.db.execute("PRAGMA synchronous = FULL")  # kept even if the power fails
             self.db.execute(SCHEMA)
         except sqlite3.DatabaseError:
             raise DataError(f"{path}: not a file of answers; move it away or name another one under cache") from None
@@ -105,13 +108,14 @@ class Answers:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        self.db.execute("BEGIN IMMEDIATE")
-        try:
-            yield self.db
-        except BaseException:
-            self.db.execute("ROLLBACK")
-            raise
-        self.db.execute("COMMIT")
+        with self.lock:
+            self.db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self.db
+            except BaseException:
+                self.db.execute("ROLLBACK")
+                raise
+            self.db.execute("COMMIT")
 
     def settled(self, keys: Iterable[str]) -> dict[str, Outcome]:
         """The answers that are there for good."""
@@ -180,7 +184,7 @@ class Answers:
                 db.execute("UPDATE answers SET prompt_tokens = ?, answer_tokens = ? WHERE key = ?",
                            (used.prompt, used.answer, key))  # fmt: skip
 
-    def give_up(self, key: str, state: str, reason: str | None, *, may_be_paid: bool) -> None:
+    def give_up(self, key: str, state: str, reason: str | None, may_be_paid: bool) -> None:
         """End an attempt without an answer: `waiting` for the next one, or `failed`.
 
         What it may have cost stays counted when the server may have done the work (a time-out, a broken answer).

@@ -22,7 +22,7 @@ from typing import Any
 import anyio
 
 from nbutils import guard, icl, study
-from nbutils.answers import Answers, Outcome, OverBudget
+from nbutils.answers import Answers, OverBudget
 from nbutils.calls import Request, limit_of, open_answers, price_sentence
 from nbutils.endpoint import Endpoint, read_completion
 from nbutils.formats import DataError
@@ -92,7 +92,7 @@ def submit(requests: Sequence[Request], settings: IclSettings) -> str:
 
 def _take_back(answers: Answers, requests: Sequence[Request]) -> None:
     for key in answers.batched(r.key for r in requests):
-        answers.give_up(key, "failed", "not handed in", may_be_paid=False)
+        answers.give_up(key, "failed", "not handed in", False)
 
 
 async def _submit(requests: Sequence[Request], settings: IclSettings) -> str:
@@ -139,7 +139,7 @@ def collect(requests: Sequence[Request], settings: IclSettings) -> dict[str, int
                     keys.discard(key)
                     counts["answered"] += 1
             for key in keys:
-                answers.give_up(key, "failed", f"batch {status}", may_be_paid=False)
+                answers.give_up(key, "failed", f"batch {status}", False)
             counts["failed"] += len(keys)
         return counts
     finally:

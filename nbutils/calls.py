@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
+import anyio.to_thread
 from anyio.from_thread import start_blocking_portal
 from tqdm.auto import tqdm
 
@@ -102,13 +103,13 @@ class _Asking:
             attempt = await self.attempt(request)
             if attempt.outcome is not None:
                 self.in_a_row = 0
-                self.answers.settle(request.key, attempt.outcome, attempt.used)
-                self.show(request)
+                await on_disk(self.answers.settle, request.key, attempt.outcome, attempt.used)
+                await self.show(request)
                 return
             failure = attempt.failure
             last = number + 1 == self.settings.attempts or (attempt.retry_after or 0) > LONGEST_RETRY_AFTER
-            self.answers.give_up(request.key, "failed" if last or attempt.fatal else "waiting", failure,
-                                 may_be_paid=attempt.may_be_paid)  # fmt: skip
+            state = "failed" if last or attempt.fatal else "waiting"
+            await on_disk(self.answers.give_up, request.key, state, failure, attempt.may_be_paid)
             if attempt.fatal:
                 self.stop = (f"{self.endpoint.host} answered {failure}, which asking again does not mend; check model, "
                              "key and endpoint in the study file")  # fmt: skip
@@ -117,7 +118,7 @@ class _Asking:
                 break
             await anyio.sleep(wait_before(number + 1, attempt.retry_after))
         self.in_a_row += 1
-        self.show(request)
+        await self.show(request)
         if self.in_a_row >= FAILURES_IN_A_ROW:
             self.stop = (f"{self.endpoint.host} failed {self.in_a_row} notes in a row, the last one with {failure}; "
                          "run the study again when it is up")  # fmt: skip
@@ -136,13 +137,13 @@ class _Asking:
         """
         while not self.stop:
             try:
-                self.answers.ask(request.key, request.at_most, self.limit)
+                await on_disk(self.answers.ask, request.key, request.at_most, self.limit)
                 return True
             except ValueError:
                 return False
             except OverBudget:
                 if not self.under_way:
-                    spent = self.answers.spent()
+                    spent = await on_disk(self.answers.spent)
                     money = f" ({spent.cost(self.settings.price):.2f})" if self.settings.price else ""
                     self.stop = (f"the budget for {self.settings.model} does not suffice for the next request: "
                                  f"{spent.prompt + spent.answer:,} tokens{money} are spent. Raise it and run the study "
@@ -150,14 +151,18 @@ class _Asking:
             await anyio.sleep(0.05)
         return False
 
-    def show(self, request: Request | None = None, n: int = 1) -> None:
+    async def show(self, request: Request | None = None, n: int = 1) -> None:
         """Move the progress bar on: one request that ended, or some that were answered before."""
         if request is not None:
             self.done.add(request.key)
         self.bar.update(n)
-        spent = self.answers.spent()
+        spent = await on_disk(self.answers.spent)
         cost = f"{spent.cost(self.settings.price):.4f}" if self.settings.price else f"{spent.prompt + spent.answer:,}"
         self.bar.set_postfix_str(f"{'cost' if self.settings.price else 'tokens'} so far {cost}", refresh=False)
+
+
+# The file of answers is written in a thread: a slow disk must not use up the time of the answers that are on their way.
+on_disk = anyio.to_thread.run_sync
 
 
 async def _ask_all(requests: Sequence[Request], settings: IclSettings, progress: bool) -> list[Outcome]:
@@ -170,7 +175,7 @@ async def _ask_all(requests: Sequence[Request], settings: IclSettings, progress:
         left = dict(wanted)
         while left:
             settled = answers.settled(left)
-            asking.show(n=len(settled.keys() - asking.done))
+            await asking.show(n=len(settled.keys() - asking.done))
             undecided += _take_up(answers, left, settings)
             elsewhere, _ = answers.under_way(left)  # another process asks for the same
             here = left.keys() - settled.keys() - asking.done - {*undecided, *elsewhere}
@@ -204,7 +209,7 @@ def _take_up(answers: Answers, wanted: dict[str, Request], settings: IclSettings
     free = guard.is_loopback(guard.host_of(settings.endpoint)) and not settings.price
     if settings.interrupted == "resend" or (free and settings.interrupted == "ask"):
         for key in lost:
-            answers.give_up(key, "waiting", "interrupted", may_be_paid=not free)
+            answers.give_up(key, "waiting", "interrupted", not free)
         return []
     if settings.interrupted == "count":
         for key in lost:

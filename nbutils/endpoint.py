@@ -80,7 +80,7 @@ class Endpoint:
                 raw = await self.client.chat.completions.with_raw_response.create(
                     **body, extra_headers={"Idempotency-Key": key}
                 )
-                attempt = read_completion(raw.http_response.content)
+                attempt = read_completion(raw.content)
         except TimeoutError:
             attempt = Attempt(failure="time-out", may_be_paid=True)
         except Exception as error:
@@ -205,9 +205,11 @@ class _OneHost(httpx2.AsyncBaseTransport):
         here, there = self.endpoint, request.url
         if (here.scheme, here.host, here.port) != (there.scheme, there.host, there.port):
             raise httpx2.UnsupportedProtocol("a request for another host than the endpoint's")
-        for name in [name for name in request.headers if name.lower() not in HEADERS]:
-            del request.headers[name]
-        response = await self.inner.handle_async_request(request)
+        headers = [(name, value) for name, value in request.headers.multi_items() if name.lower() in HEADERS]
+        bare = httpx2.Request(
+            request.method, there, headers=headers, stream=request.stream, extensions=request.extensions
+        )
+        response = await self.inner.handle_async_request(bare)
         response.stream = _Capped(response.stream)
         return response
 

@@ -1,6 +1,6 @@
 """Servers on loopback that speak OpenAI's chat completions: a good one around a tiny model, and one that misbehaves.
 
-    python tests/servers.py model FOLDER        answers with a model of this folder (transformers' own server needs more)
+    python tests/servers.py model FOLDER        answers with a model of this folder
     python tests/servers.py faults FOLDER ...   answers rightly, or goes wrong; keeps a ledger in FOLDER
 
 Both print their port on the first line.
@@ -26,12 +26,14 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def do_POST(self):
-        body = self.rfile.read(int(self.headers["content-length"]))
+        body = self.rfile.read(length := int(self.headers["content-length"]))
+        if len(body) < length:  # the client is gone
+            return None
         if self.path.endswith("/files"):
             return self.server.batches.upload(self, body)
         if self.path.endswith("/batches"):
             return self.server.batches.create(self, json.loads(body))
-        self.server.answer(self, json.loads(body))
+        return self.server.answer(self, json.loads(body))
 
     def do_GET(self):
         self.server.batches.get(self)
@@ -95,6 +97,9 @@ class FaultServer(ThreadingHTTPServer):
         self.honours_keys, self.random, self.patience = honours_keys, random.Random(seed), patience
         self.batches = Batches(self)
         self.bodies, self.headers = [], []
+
+    def handle_error(self, *_):
+        """A client that was killed or lost patience is no news."""
 
     def answer(self, handler, body):
         key = handler.headers.get("idempotency-key", "")
@@ -171,9 +176,14 @@ class Batches:
                 {"id": str(k), "custom_id": line["custom_id"], "response": bad if k == 1 else good, "error": None}
             )
         self.files["out"] = "\n".join(map(json.dumps, reversed(out))).encode()
-        self.known.append({"id": f"batch-{len(self.known)}", "metadata": body.get("metadata")} | {
-            "object": "batch", "endpoint": body["endpoint"], "input_file_id": body["input_file_id"], "created_at": 0,
-            "completion_window": "24h", "status": "in_progress", "output_file_id": None, "error_file_id": None})  # fmt: skip
+        fixed = {"object": "batch", "endpoint": body["endpoint"], "created_at": 0, "completion_window": "24h"}
+        waiting = {"status": "in_progress", "output_file_id": None, "error_file_id": None}
+        own = {
+            "id": f"batch-{len(self.known)}",
+            "metadata": body.get("metadata"),
+            "input_file_id": body["input_file_id"],
+        }
+        self.known.append(fixed | waiting | own)
         handler.reply(self.known[-1])
 
     def get(self, handler):
@@ -225,11 +235,13 @@ def main():
     parser.add_argument("--share", type=float, default=0.0)
     parser.add_argument("--delay", type=float, default=0.0)
     parser.add_argument("--honours-keys", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="no faults that cost the client its patience")
     chosen = parser.parse_args()
     if chosen.kind == "model":
         server = ModelServer(chosen.folder)
     else:
-        server = FaultServer(chosen.folder, chosen.share, delay=chosen.delay, honours_keys=chosen.honours_keys)
+        faults = [fault for fault in FAULTS if fault not in ("time-out", "slow drip")] if chosen.quick else FAULTS
+        server = FaultServer(chosen.folder, chosen.share, faults, chosen.delay, chosen.honours_keys)
     print(server.server_address[1], flush=True)
     server.serve_forever()
 

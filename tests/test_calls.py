@@ -189,7 +189,7 @@ import pathlib, sys
 sys.path[:0] = ["tests"]
 import test_calls, nbutils.calls
 nbutils.calls.FIRST_WAIT = 0.01
-settings = test_calls.settings_for(int(sys.argv[1]), pathlib.Path(sys.argv[2]), timeout=2.0, interrupted=sys.argv[4])
+settings = test_calls.settings_for(int(sys.argv[1]), pathlib.Path(sys.argv[2]), timeout=4.0, interrupted=sys.argv[4])
 print(len(test_calls.tag(settings, test_calls.notes_of(int(sys.argv[3])))))
 """
 

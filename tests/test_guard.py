@@ -117,7 +117,8 @@ def test_a_study_is_refused_before_it_starts_if_any_run_would_send_private_text(
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [("decoding: fre", "decoding:"), ("policy: lenient", "policy:"), ("budget: 3.0", "needs a price"),
-     ("price: {input: 1.0}", "per million"), ("attempts: 0", "more than 0"), ("interrupted: never", "ask, count, resend"),
+     ("price: {input: 1.0}", "per million"), ("attempts: 0", "more than 0"),
+     ("interrupted: never", "ask, count, resend"),
      ("endpoint: http://127.0.0.1/v1, decoding: copy", "in this process"), ("private_corpora: [x]", "unknown key")],
 )  # fmt: skip
 def test_settings_that_do_not_go_together_are_refused_when_the_study_is_read(tmp_path, line, sentence):

@@ -5,7 +5,8 @@ Plain data and nothing heavy, so that a study file is checked in a moment.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -71,6 +72,72 @@ class LoraSettings:
 
 
 @dataclass(frozen=True)
+class IclSettings:
+    """What a study file may say about prompting a model as it is (in-context learning); see docs/icl.md.
+
+    Raises:
+        ValueError: values that do not go together, in one sentence.
+    """
+
+    model: str  # as the endpoint names it; a folder or a name on the hub when there is no endpoint
+    labels: tuple[str, ...] = ("d",)
+    shots: int = 0  # annotated notes of the training part in the prompt; the paper's few-shot is 1
+    shot_characters: int | None = None  # a longer one is cut to whole lines (for models with little room)
+    prompt: str = "icl_ja"  # PROMPT.txt and PROMPT_example.txt under nbutils/prompts
+    unit: str = "note"  # or "sentence": asks for each line, with the whole guideline every time
+    policy: str = "repair"  # or "strict": only answers without any damage count (markup.read)
+    tokens_per_character: float = 2.0  # of the limit on an answer; Llama 3 needs 0.93 on Japanese case reports
+    # A local model (no endpoint)
+    revision: str | None = None
+    decoding: str = "free"  # or "copy": constrained to copy the text and set tags (copydecode)
+    bf16: bool = False
+    decode_batch_size: int = 16
+    max_length: int = 8192  # tokens of prompt and answer together; the guideline alone is some 1,800
+    # An endpoint that speaks OpenAI's chat completions
+    endpoint: str | None = None  # such as http://127.0.0.1:8000/v1; null: the model runs in this process
+    external: bool = False  # whether text may go to a host that is neither this machine nor in allowed_hosts
+    allowed_hosts: tuple[str, ...] = ()  # hosts that private corpora may go to, too
+    private_corpora: tuple[str, ...] = ()  # filled in by the study: those whose text this row would send
+    key_variable: str | None = None  # the environment variable with the key; null: OPENAI_API_KEY, for OpenAI only
+    limit_name: str = "max_tokens"  # newer OpenAI models want max_completion_tokens
+    temperature: float | None = 0.0  # null: not sent
+    concurrency: int = 4  # requests under way at once
+    timeout: float = 120.0  # seconds for one attempt, all in all
+    attempts: int = 6  # of one request that fails in a way that may pass (429, 5xx, time-out, connection)
+    interrupted: str = "ask"  # paid requests under way when a run was killed: ask (stop), count (as failed) or resend
+    price: Mapping[str, float] = field(default_factory=dict)  # {input: …, output: …} per million tokens
+    budget: float | None = None  # money, in the currency of the price; nothing is sent that could pass it
+    budget_tokens: int | None = None  # the same in tokens, of prompts and answers
+    dry_run: bool = False  # print what it would cost at most, send nothing
+    cache: str = "runs/answers.sqlite"  # every answer that was paid for; holds text of notes
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("policy", ("strict", "repair")), ("decoding", ("free", "copy")),
+                              ("unit", ("note", "sentence")), ("interrupted", ("ask", "count", "resend")),
+                              ("limit_name", ("max_tokens", "max_completion_tokens"))):  # fmt: skip
+            if getattr(self, name) not in allowed:
+                raise ValueError(f'{name}: "{getattr(self, name)}" is unknown; use one of {", ".join(allowed)}')
+        if self.price and (
+            set(self.price) != {"input", "output"} or not all(_is_price(p) for p in self.price.values())
+        ):
+            raise ValueError("price: write {input: 2.5, output: 10.0}, per million tokens")
+        if self.budget is not None and not self.price:
+            raise ValueError("budget: needs a price to be counted in; add price, or use budget_tokens")
+        for name in ("concurrency", "timeout", "attempts", "tokens_per_character", "decode_batch_size", "max_length"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}: must be more than 0")
+        for name in ("shots", "shot_characters", "budget", "budget_tokens"):
+            if (getattr(self, name) or 0) < 0:
+                raise ValueError(f"{name}: must not be less than 0")
+        if self.endpoint is not None and self.decoding == "copy":
+            raise ValueError("decoding: copy needs the model in this process; leave out endpoint, or decode free")
+
+
+def _is_price(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value < float("inf")
+
+
+@dataclass(frozen=True)
 class TinyEncoderSettings:
     """A ModernBERT (Warner et al. 2024): rotary positions and local attention learn from few notes, absolute do not."""
 
@@ -96,12 +163,14 @@ class TinyLlmSettings:
     prompt: str = "tiny_ja"
 
 
-CHOICES = {
-    "unit": ("sentence", "note"),
-    "decoding": ("argmax", "viterbi"),
-    "scheduler": ("linear", "cosine", "constant"),
+UNITS, SCHEDULERS = ("sentence", "note"), ("linear", "cosine", "constant")
+CHOICES = {  # what a word in the settings may be; `IclSettings` checks its own
+    "crf": {"unit": UNITS},
+    "bert": {"unit": UNITS, "decoding": ("argmax", "viterbi"), "scheduler": SCHEDULERS},
+    "lora": {"unit": UNITS, "scheduler": SCHEDULERS},
+    "icl": {},
 }
-SETTINGS = {"crf": CrfSettings, "bert": BertSettings, "lora": LoraSettings}
+SETTINGS = {"crf": CrfSettings, "bert": BertSettings, "lora": LoraSettings, "icl": IclSettings}
 TINY = {"encoder": TinyEncoderSettings, "llm": TinyLlmSettings}
 
 

@@ -37,16 +37,17 @@ from nbutils.runs import (
     write_predictions,
     write_run,
 )
-from nbutils.settings import CHOICES, SETTINGS, TINY
+from nbutils.settings import CHOICES, SETTINGS, TINY, settings_from
 from nbutils.splits import split_by_document
 
 NOTEBOOKS = {
     "crf": "notebooks/03_crf_baseline.ipynb",
     "bert": "notebooks/03_bert_finetune.ipynb",
     "lora": "notebooks/04_lora_finetune.ipynb",
+    "icl": "notebooks/05_icl_baselines.ipynb",
 }
 STEPWISE = frozenset({"bert", "lora"})  # kinds whose training can be cut off and gone on with
-TINY_OF = {"bert": "tiny/encoder", "lora": "tiny/llm"}
+TINY_OF = {"bert": "tiny/encoder", "lora": "tiny/llm", "icl": "tiny/llm"}
 
 
 @dataclass(frozen=True)
@@ -186,10 +187,14 @@ def _system(name: str, raw: Any, seeds: tuple[int, ...], where: str) -> System:
     if not isinstance(title, str):
         raise DataError(f"{where}.title: {title!r} is not of the type str")
     own_seeds = _seeds(raw.pop("seeds", seeds), f"{where}.seeds")
-    _checked(raw, SETTINGS[kind], where, skip={"labels"}, besides={"kind", "title", "seeds"})
-    for key, allowed in CHOICES.items():
+    _checked(raw, SETTINGS[kind], where, skip={"labels", "private_corpora"}, besides={"kind", "title", "seeds"})
+    for key, allowed in CHOICES[kind].items():
         if key in raw and raw[key] not in allowed:
             raise DataError(f'{where}.{key}: there is no "{raw[key]}"; use {" or ".join(allowed)}')
+    try:
+        settings_from(SETTINGS[kind], raw)
+    except ValueError as error:  # values that do not go together
+        raise DataError(f"{where}.{error}") from None
     model = str(raw.get("model", ""))
     if model.startswith("tiny/") and model != TINY_OF.get(kind):
         raise DataError(
@@ -327,7 +332,29 @@ def settings(study: Study, system: System, train: str) -> Any:
     values = {"labels": study.types} | {k: tuple(v) if isinstance(v, list) else v for k, v in system.settings.items()}
     if values.get("model", "").startswith("tiny/"):
         values["model"] = str(tiny_folder(study.name, train, values["model"].removeprefix("tiny/")))
+    if system.kind == "icl":
+        values["private_corpora"] = _private_corpora(study, train, values.get("shots", 0))
     return SETTINGS[system.kind](**values)
+
+
+def _private_corpora(study: Study, train: str, shots: int) -> tuple[str, ...]:
+    """The private corpora whose text a prompt would hold: those to be tagged, and the few-shot notes' one."""
+    sent = {*study.evaluate, train} if shots else set(study.evaluate)
+    return tuple(name for name in study.corpora if name in sent and study.corpora[name].private)
+
+
+def check_endpoints(study: Study) -> None:
+    """Refuse a study that would send text where it may not go, before anything is started.
+
+    Raises:
+        DataError: see `guard.allow`.
+    """
+    from nbutils import guard
+
+    for system in study.systems.values():
+        for train in study.train if system.settings.get("endpoint") else ():
+            values = settings(study, system, train)
+            guard.allow(values.endpoint, values, values.private_corpora)
 
 
 def tiny_folder(study: str, train: str, kind: str) -> Path:
@@ -406,16 +433,18 @@ def execute(
             found = tagger.predict(target, progress=progress)
         write_predictions(found, target, folder / "predictions" / f"{name}.jsonl")
     tagger.save(folder / "model")
-    one_by_one = {"corpus": name} | latency(tagger, target.documents)
-    costs = {"latency": one_by_one, "model_size": model_size(tagger, folder / "model")}
+    costs: dict[str, Any] = {"model_size": model_size(tagger, folder / "model")}
+    if not chosen.settings.get("endpoint"):  # answers from elsewhere are paid, and come from the cache the second time
+        costs["latency"] = {"corpus": name} | latency(tagger, target.documents)
     write_run(folder, recipe | about | {"seconds": seconds} | costs)
     remove_checkpoints(folder)
     return read_run(folder)
 
 
 def models_of(study: Study) -> list[tuple[str, str | None]]:
-    """The models that the study has not built itself, and their revisions, each once."""
-    chosen = [(s.model, s.settings.get("revision")) for s in study.systems.values() if s.kind in STEPWISE]
+    """The models that the study loads into this machine and has not built itself, and their revisions, each once."""
+    here = [s for s in study.systems.values() if not s.settings.get("endpoint")]
+    chosen = [(s.model, s.settings.get("revision")) for s in here]
     return list(dict.fromkeys((m, r) for m, r in chosen if m and not m.startswith("tiny/")))
 
 
@@ -517,6 +546,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         corpora = open_corpora(study)
         for train in study.train:
             split(study, corpora[train])
+        check_endpoints(study)
         for note in check_models(study):
             print(f"note: {note}", file=sys.stderr)
         print(f"{study.path}: the settings and {len(study.corpora)} corpora are sound; {len(list(study.runs()))} runs")

@@ -16,7 +16,8 @@ from matplotlib.patches import Patch, Rectangle
 
 from nbutils.corpus import Corpus, Document
 from nbutils.plots import system_styles, use_style
-from nbutils.statistics import INTERVAL, Evaluation
+from nbutils.resampling import Evaluation
+from nbutils.statistics import INTERVAL
 from nbutils.stratify import COMPONENTS, STRATA, corpus_grid, grid, outliers
 from nbutils.study import Study
 

@@ -20,10 +20,11 @@ from tqdm.auto import tqdm
 from nbutils import crf
 from nbutils.corpus import Corpus, Document, Entity, Prediction, Tagger, text_hash
 from nbutils.formats import written_whole
+from nbutils.resampling import Evaluation, f1_interval
 from nbutils.scores import exact_document, exact_scores
 from nbutils.settings import CrfSettings
 from nbutils.splits import Fold, leave_out, overlap_report, random_folds
-from nbutils.statistics import INTERVAL, Evaluation, bootstrap, interval
+from nbutils.statistics import INTERVAL
 
 KEYS = ("case", "physician")
 ID, OOD, NEITHER = "in-domain", "out-of-domain", "without both"
@@ -184,11 +185,11 @@ def regime_table(counts: pd.DataFrame, *, n_boot: int = 1000, seed: int = 0) -> 
     """Micro F1 of each tagger and regime in percent with its 95 % interval, and how much of it is memory.
 
     `seen` is the share of gold mentions whose string is an entity of the training part; the recalls are of those
-    and of the rest. Intervals draw cases and physicians (`statistics.bootstrap`) and keep the taggers as they are.
+    and of the rest. Intervals draw cases and physicians (`resampling.f1_interval`) and keep the taggers as they are.
     """
     rows = []
     for (tagger, regime), some in counts.groupby(["tagger", "regime"], sort=False):
-        evaluation = _evaluation(some)
+        f1, *bounds = f1_interval([(1, _evaluation(some))], n_boot=n_boot, seed=seed)
         total = some[COUNTS[:5]].sum()
         unseen = total["n_gold"] - total["n_gold_seen"]
         rows.append(
@@ -197,9 +198,9 @@ def regime_table(counts: pd.DataFrame, *, n_boot: int = 1000, seed: int = 0) -> 
                 "regime": regime,
                 "training notes": some["train_notes"].mean(),
                 "training entities": some["train_entities"].mean(),
-                "F1 (%)": evaluation.f1,
+                "F1 (%)": f1,
             }
-            | dict(zip(INTERVAL, interval(bootstrap(evaluation, n_boot=n_boot, seed=seed), evaluation), strict=True))
+            | dict(zip(INTERVAL, bounds, strict=True))
             | {
                 "seen (%)": 100 * total["n_gold_seen"] / max(total["n_gold"], 1),
                 "recall, seen (%)": 100 * total["matched_seen"] / max(total["n_gold_seen"], 1),
@@ -221,11 +222,11 @@ def gap_table(counts: pd.DataFrame, *, n_boot: int = 1000, seed: int = 0) -> pd.
     rows = []
     for tagger, some in counts.groupby("tagger", sort=False):
         under = {name: _evaluation(part) for name, part in some.groupby("regime", sort=False)}
-        drawn = {name: bootstrap(evaluation, n_boot=n_boot, seed=seed) for name, evaluation in under.items()}
         for step, (near, far) in steps.items():
+            change, *bounds = f1_interval([(1, under[far]), (-1, under[near])], n_boot=n_boot, seed=seed)
             rows.append(
-                {"tagger": tagger, "step": step, "change of F1 (points)": under[far].f1 - under[near].f1}
-                | dict(zip(INTERVAL, interval(drawn[far] - drawn[near], under[far]), strict=True))
+                {"tagger": tagger, "step": step, "change of F1 (points)": change}
+                | dict(zip(INTERVAL, bounds, strict=True))
             )
     return pd.DataFrame(rows).set_index(["tagger", "step"])
 

@@ -43,6 +43,7 @@ class CorpusEntry:
     format: str = "medtxt"
     private: bool = False
     encoding: str | None = None
+    second: str | None = None  # a second annotator's entities on some of its documents, in the same format
 
 
 @dataclass(frozen=True)
@@ -243,6 +244,18 @@ def open_corpus(study: Study, name: str) -> Corpus:
             "correct these, or leave out certainties"
         )
     return chosen
+
+
+def open_second(study: Study, name: str) -> Corpus | None:
+    """What a second annotator marked in some documents of a corpus, chosen as in `open_corpus`; None without one."""
+    entry = study.corpora[name]
+    if entry.second is None:
+        return None
+    path = corpus_path(replace(study, corpora={name: replace(entry, path=entry.second)}), name)
+    corpus = read_corpus(
+        path, entry.format, f"{name}, second annotator", private=entry.private, encoding=entry.encoding
+    )
+    return select(corpus, study.labels, study.certainties)
 
 
 def corpus_path(study: Study, name: str) -> Path:

@@ -10,7 +10,7 @@ export JUPYTER_PLATFORM_DIRS = 1
 BIN = .venv/bin
 RUN = PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONPATH="$(CURDIR)"
 
-.PHONY: help install study test lab bench check-data check-study clean
+.PHONY: help install study test lab bench reference check-data check-study clean
 
 help:  ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -41,6 +41,9 @@ lab: install  ## open the notebooks in JupyterLab
 
 bench: install  ## time our decoding, training and scoring against the usual ways, side by side
 	@$(RUN) python -m nbutils.bench
+
+reference: install  ## copy the finished runs of the study to data/reference_runs, for notebooks without training
+	@$(RUN) python -m nbutils.reference $(STUDY_FILE)
 
 check-data: install  ## check the bundled corpora against their rules
 	@$(RUN) python -m nbutils.check_data

@@ -76,7 +76,7 @@ def two_annotators(differing: Iterable[tuple[str, str, Sequence[Entity], Sequenc
     for document_id, line, ours, theirs in differing:
         cells = (f"<td style='{_CELL}'>{_annotated(line, *pair)}</td>" for pair in ((ours, theirs), (theirs, ours)))
         rows.append(f"<tr><td style='vertical-align:top'>{escape(document_id)}</td>{''.join(cells)}</tr>")
-    return HTML(f"<p>{len(rows) - 1} lines differ</p><table>{''.join(rows)}</table>")
+    return HTML(f"<p>Lines that differ: {len(rows) - 1}</p><table>{''.join(rows)}</table>")
 
 
 _CELL = "text-align:left;vertical-align:top;white-space:pre-wrap;line-height:2"

@@ -12,7 +12,7 @@ BIN = .venv/bin
 TAGGER_RUN := $(RUN)
 override RUN = PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONPATH="$(CURDIR)"
 
-.PHONY: help install study test lab bench check-data check-study tag tag-memory clean
+.PHONY: help install study test lab bench reference check-data check-study tag tag-memory clean
 
 help:  ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -52,6 +52,9 @@ tag: install  ## tag notes with a finished run (RUN=runs/… NOTES=FILE|FOLDER  
 
 tag-memory: install  ## peak memory of tagging 1,000 and 10,000 notes with a finished run (RUN=runs/…)
 	@$(RUN) python -m nbutils.tag_memory "$(TAGGER_RUN)"
+
+reference: install  ## copy the finished runs of the study to data/reference_runs, for notebooks without training
+	@$(RUN) python -m nbutils.reference $(STUDY_FILE)
 
 check-data: install  ## check the bundled corpora against their rules
 	@$(RUN) python -m nbutils.check_data

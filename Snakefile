@@ -16,6 +16,7 @@ from nbutils.formats import DataError
 try:
     STUDY = study_file.load(config.get("study", "studies/demo.yaml"))
     PATHS = study_file.corpus_files(STUDY)
+    ANALYSES = study_file.analyses(STUDY)
 except DataError as error:
     raise SystemExit(f"\n{error}\n")
 
@@ -46,6 +47,7 @@ rule study:
         # Not the table itself: that one is in the repository, and would count as done in a fresh clone.
         f"runs/{NAME}/notebooks/06_evaluation.ipynb",
         f"runs/{NAME}/notebooks/01_data_exploration.ipynb",
+        [f"runs/{NAME}/notebooks/{notebook}.ipynb" for notebook in ANALYSES],
 
 
 rule tiny_model:
@@ -118,4 +120,28 @@ rule evaluate:
     log:
         f"{LOG}/06_evaluation.log",
     shell:
-        PAPERMILL + " {input.notebook} {output.notebook} -p study_file {STUDY.path} > {log} 2>&1"
+        PAPERMILL + " {input.notebook} {output.notebook} -p study_file {STUDY.path} -p runs_folder runs > {log} 2>&1"
+
+
+# Agreement and generalisation need no runs; the others wait for all of them.
+WITHOUT_RUNS = ("02_inter_annotator_agreement", "10_generalisation")
+
+for analysis, parameters in ANALYSES.items():
+
+    rule:
+        """One analysis of the finished study: the notebook as a reader would run it, on the new runs."""
+        name:
+            analysis[3:]
+        input:
+            PATHS,
+            [] if analysis in WITHOUT_RUNS else [f"runs/{NAME}/{s}/{t}/seed-{n}/notebook.ipynb" for s, t, n in GRID],
+            study_file.second_files(STUDY) if analysis == "02_inter_annotator_agreement" else [],
+            notebook=f"notebooks/{analysis}.ipynb",
+        output:
+            f"runs/{NAME}/notebooks/{analysis}.ipynb",
+        log:
+            f"{LOG}/{analysis}.log",
+        params:
+            chosen=" ".join(f"-p {name} {value}" for name, value in parameters.items()),
+        shell:
+            PAPERMILL + " {input.notebook} {output} -p study_file {STUDY.path} {params.chosen} > {log} 2>&1"

@@ -37,20 +37,19 @@ def main() -> None:
     decoding = bench_decoding.measure(QUICK if chosen.quick else LINES, (0, 400), chosen.hidden, chosen.layers, _say)
     training = bench_others.training(24 if chosen.quick else 128, _say)
     scoring = bench_others.scoring(2_000 if chosen.quick else 100_000, _say)
+    resampling = bench_others.bootstrapping(100 if chosen.quick else 1000)
     about = {
         "quick": chosen.quick, "hidden": chosen.hidden, "layers": chosen.layers,
         "vocabulary": bench_decoding.VOCABULARY,
         "seconds": round(time.perf_counter() - begin), "torch threads": torch.get_num_threads(), **provenance(),
     }  # fmt: skip
-    write(chosen.out, about, decoding, training, scoring)
+    tables = {"decoding": decoding, "training": training, "scoring": scoring, "bootstrap": resampling}
+    write(chosen.out, about, tables)
     print((chosen.out / "bench.md").read_text(encoding="utf-8"))
 
 
-def write(
-    folder: Path, about: dict[str, Any], decoding: pd.DataFrame, training: pd.DataFrame, scoring: pd.DataFrame
-) -> None:
+def write(folder: Path, about: dict[str, Any], tables: dict[str, pd.DataFrame]) -> None:
     """bench.json, bench.md and the figure, each whole or not at all."""
-    tables = {"decoding": decoding, "training": training, "scoring": scoring}
     with written_whole(folder / "bench.json") as file:
         rows = {name: json.loads(table.to_json(orient="records")) for name, table in tables.items()}
         json.dump({"about": about} | rows, file, indent=1, ensure_ascii=False)
@@ -63,7 +62,7 @@ def write(
         )
         for name, table in tables.items():
             file.write(f"\n**{name}**\n\n{markdown(table)}")
-    save(speed_ups(decoding), folder / "bench")
+    save(speed_ups(tables["decoding"]), folder / "bench")
 
 
 def markdown(table: pd.DataFrame) -> str:

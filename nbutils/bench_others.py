@@ -138,3 +138,32 @@ def _nervaluate(gold: list[list[dict]], predicted: list[list[dict]]) -> tuple[in
 
     found = Evaluator(gold, predicted, tags=["d"], loader="dict").evaluate()["overall"]["strict"]
     return found.correct, found.actual, found.possible
+
+
+def bootstrapping(n_boot: int = 1000) -> pd.DataFrame:
+    """Seconds for `n_boot` two-way bootstrap replicates of F1 on 100 notes and 3 seeds: ours beside a plain loop.
+
+    The loop draws notes, sums their counts and divides, a replicate at a time, as one would write it down.
+    """
+    import numpy as np
+
+    from nbutils.coverage import crossed_notes, simulated
+    from nbutils.resampling import Evaluation, bootstrap
+
+    notes = Evaluation(crossed_notes(), simulated(np.random.default_rng(0), np.zeros((3, 100))))
+    begin = time.perf_counter()
+    bootstrap(notes, n_boot=n_boot)
+    ours_seconds = time.perf_counter() - begin
+    rng, cells = np.random.default_rng(0), notes.counts.reshape(3, 10, 10, 3).tolist()
+    begin = time.perf_counter()
+    for _ in range(n_boot):
+        rows, columns = rng.integers(0, 10, 10).tolist(), rng.integers(0, 10, 10).tolist()
+        for seed in cells:
+            drawn = [seed[row][column] for row in rows for column in columns]
+            m, p, g = (sum(counts[k] for counts in drawn) for k in range(3))
+            2 * m / (p + g)
+    loop_seconds = time.perf_counter() - begin
+    rows = [("plain loop", loop_seconds, 1.0), ("nbutils.resampling", ours_seconds, loop_seconds / ours_seconds)]
+    return pd.DataFrame(
+        rows, columns=[f"{n_boot:,} replicates, 100 notes, 3 seeds", "seconds", "speed-up over the loop"]
+    )

@@ -16,7 +16,8 @@ from matplotlib.patches import Patch, Rectangle
 
 from nbutils.corpus import Corpus, Document
 from nbutils.plots import system_styles, use_style
-from nbutils.statistics import INTERVAL, Evaluation
+from nbutils.resampling import Evaluation
+from nbutils.statistics import INTERVAL
 from nbutils.stratify import COMPONENTS, STRATA, corpus_grid, grid, outliers
 from nbutils.study import Study
 
@@ -186,6 +187,8 @@ def heat_map(study: Study, chosen: Mapping[str, Evaluation]) -> Figure:
     )  # fmt: skip
     for axes in panels.flat[len(cells) :]:
         axes.set_visible(False)
+    for axes in panels.flat[len(cells) - n_columns : len(cells)]:  # the lowest panel of each column names the cases
+        axes.tick_params(labelbottom=True)
     for axes, (system, values) in zip(panels.flat, cells.items(), strict=False):
         image = _heat(axes, values, _case_titles(chosen[system].documents), low=0, high=100)
         axes.set_title(study.systems[system].title, loc="left", fontsize=11)

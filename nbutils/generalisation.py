@@ -17,18 +17,20 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from nbutils import crf
+from nbutils import ROOT, crf
 from nbutils.corpus import Corpus, Document, Entity, Prediction, Tagger, text_hash
 from nbutils.formats import written_whole
+from nbutils.resampling import Evaluation, f1_interval
 from nbutils.scores import exact_document, exact_scores
 from nbutils.settings import CrfSettings
 from nbutils.splits import Fold, leave_out, overlap_report, random_folds
-from nbutils.statistics import INTERVAL, Evaluation, bootstrap, interval
+from nbutils.statistics import INTERVAL
 
 KEYS = ("case", "physician")
 ID, OOD, NEITHER = "in-domain", "out-of-domain", "without both"
 BEYOND, WHOLE = "the other document type, beyond that", "whole gap"
 TEXT_COLUMNS = ["regime", "tagger", "document", "case", "physician", "train", "evaluate"]
+Kept = str | Path | Sequence[Path] | None  # files that hold results of before
 COUNTS = ["matched", "n_predicted", "n_gold", "matched_seen", "n_gold_seen", "train_notes", "train_entities"]
 
 
@@ -133,12 +135,13 @@ def regime_counts(
     n_groups: int = 4,
     iterations: int = 40,
     seed: int = 0,
-    kept: str | Path | None = None,
+    kept: Kept = None,
     progress: bool = True,
 ) -> pd.DataFrame:
     """One row a regime, tagger and note of the target: exact matches, and how many of them the training part names.
 
-    With `kept` the rows are read from that file if it was made from the same notes and settings, else written to it.
+    With `kept` the rows are read from the first of these files that was made from the same notes and settings; if there
+    is none, they are computed and written to the last one.
     """
 
     def compute() -> pd.DataFrame:
@@ -184,11 +187,11 @@ def regime_table(counts: pd.DataFrame, *, n_boot: int = 1000, seed: int = 0) -> 
     """Micro F1 of each tagger and regime in percent with its 95 % interval, and how much of it is memory.
 
     `seen` is the share of gold mentions whose string is an entity of the training part; the recalls are of those
-    and of the rest. Intervals draw cases and physicians (`statistics.bootstrap`) and keep the taggers as they are.
+    and of the rest. Intervals draw cases and physicians (`resampling.f1_interval`) and keep the taggers as they are.
     """
     rows = []
     for (tagger, regime), some in counts.groupby(["tagger", "regime"], sort=False):
-        evaluation = _evaluation(some)
+        f1, *bounds = f1_interval([(1, _evaluation(some))], n_boot=n_boot, seed=seed)
         total = some[COUNTS[:5]].sum()
         unseen = total["n_gold"] - total["n_gold_seen"]
         rows.append(
@@ -197,9 +200,9 @@ def regime_table(counts: pd.DataFrame, *, n_boot: int = 1000, seed: int = 0) -> 
                 "regime": regime,
                 "training notes": some["train_notes"].mean(),
                 "training entities": some["train_entities"].mean(),
-                "F1 (%)": evaluation.f1,
+                "F1 (%)": f1,
             }
-            | dict(zip(INTERVAL, interval(bootstrap(evaluation, n_boot=n_boot, seed=seed), evaluation), strict=True))
+            | dict(zip(INTERVAL, bounds, strict=True))
             | {
                 "seen (%)": 100 * total["n_gold_seen"] / max(total["n_gold"], 1),
                 "recall, seen (%)": 100 * total["matched_seen"] / max(total["n_gold_seen"], 1),
@@ -221,11 +224,11 @@ def gap_table(counts: pd.DataFrame, *, n_boot: int = 1000, seed: int = 0) -> pd.
     rows = []
     for tagger, some in counts.groupby("tagger", sort=False):
         under = {name: _evaluation(part) for name, part in some.groupby("regime", sort=False)}
-        drawn = {name: bootstrap(evaluation, n_boot=n_boot, seed=seed) for name, evaluation in under.items()}
         for step, (near, far) in steps.items():
+            change, *bounds = f1_interval([(1, under[far]), (-1, under[near])], n_boot=n_boot, seed=seed)
             rows.append(
-                {"tagger": tagger, "step": step, "change of F1 (points)": under[far].f1 - under[near].f1}
-                | dict(zip(INTERVAL, interval(drawn[far] - drawn[near], under[far]), strict=True))
+                {"tagger": tagger, "step": step, "change of F1 (points)": change}
+                | dict(zip(INTERVAL, bounds, strict=True))
             )
     return pd.DataFrame(rows).set_index(["tagger", "step"])
 
@@ -251,14 +254,17 @@ def learning_curves(
     sizes: Sequence[int] = (100, 200, 400, 800, 1600),
     draws: int = 2,
     iterations: int = 40,
-    kept: str | Path | None = None,
+    kept: Kept = None,
     progress: bool = True,
 ) -> pd.DataFrame:
     """F1 (%) of each tagger on every test part by the number of training entities, `draws` random orders of the notes.
 
     Sizes are entities, not notes, so that two corpora of different density can be compared; a size that a training part
-    does not reach is left out. `kept` as in `regime_counts`.
+    does not reach is left out. Where none reaches any, the entities of the smallest part are the only size. `kept` as
+    in `regime_counts`.
     """
+    counts = [count_entities(corpus) for corpus in train.values()]
+    sizes = [size for size in sizes if size <= max(counts)] or [min(counts)]
 
     def compute() -> pd.DataFrame:
         parts = [
@@ -307,16 +313,22 @@ def _fingerprint(corpora: Iterable[Corpus], asked: object) -> str:
     return hashlib.sha256(json.dumps([asked, notes]).encode()).hexdigest()[:16]
 
 
-def _kept(path: str | Path | None, fingerprint: str, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-    """The rows at `path` if they carry this fingerprint; else computed, and written there."""
-    if path is None:
+def kept_in(folder: str | Path, study: str, name: str) -> list[Path]:
+    """Where results of a study may lie: in a folder of runs (the reference, say), and in `runs/`, to be written to."""
+    return [ROOT / place / study / "generalisation" / name for place in dict.fromkeys((str(folder), "runs"))]
+
+
+def _kept(kept: Kept, fingerprint: str, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    """The rows in the first file that carries this fingerprint; else computed, and written to the last."""
+    if kept is None:
         return compute()
-    path = Path(path)
-    if path.exists():
-        rows = pd.read_csv(path, dtype=dict.fromkeys([*TEXT_COLUMNS, "made_from"], str), keep_default_na=False)
-        if "made_from" in rows and set(rows["made_from"]) == {fingerprint}:
-            return rows.drop(columns="made_from")
+    paths = [Path(kept)] if isinstance(kept, str | Path) else list(kept)
+    for path in paths:
+        if path.exists():
+            rows = pd.read_csv(path, dtype=dict.fromkeys([*TEXT_COLUMNS, "made_from"], str), keep_default_na=False)
+            if "made_from" in rows and set(rows["made_from"]) == {fingerprint}:
+                return rows.drop(columns="made_from")
     rows = compute()
-    with written_whole(path) as file:
-        rows.assign(made_from=fingerprint).to_csv(file, index=False)
+    with written_whole(paths[-1]) as file:
+        rows.assign(made_from=fingerprint).to_csv(file, index=False, float_format="%.4f")
     return rows

@@ -20,7 +20,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from nbutils.corpus import Corpus, Document, Prediction, Tagger, problems, text_hash
+from nbutils import ROOT
+from nbutils.corpus import Corpus, Document, Entity, Prediction, Tagger, problems, text_hash
 from nbutils.formats import DataError, entities_from_json, entity_to_json, written_whole
 
 PACKAGES = [
@@ -70,12 +71,17 @@ def write_predictions(predictions: Iterable[Prediction], corpus: Corpus, path: s
     with written_whole(path) as file:
         for p in predictions:
             row: dict[str, Any] = {"id": p.document_id, "text_hash": text_hash(texts[p.document_id])}
-            row["entities"] = [entity_to_json(e) for e in p.entities]
+            row["entities"] = [entity_to_json(_rounded(e)) for e in p.entities]
             if p.raw is not None:
                 row["raw"] = p.raw
             if p.repairs:
                 row["repairs"] = dict(p.repairs)
-            file.write(json.dumps(row, ensure_ascii=True) + "\n")
+            file.write(json.dumps(row, ensure_ascii=True, separators=(",", ":")) + "\n")
+
+
+def _rounded(entity: Entity) -> Entity:
+    """Four digits of a probability are more than it is worth, and keep the files small."""
+    return entity if entity.score is None else replace(entity, score=round(entity.score, 4))
 
 
 def read_predictions(path: str | Path, corpus: Corpus) -> list[Prediction]:
@@ -190,6 +196,23 @@ def model_size(tagger: Tagger, saved: str | Path) -> dict[str, int]:
         size["parameters"] = sum(w.numel() for w in weights)
         size["weight_bytes"] = sum(w.numel() * w.element_size() for w in weights)
     return size
+
+
+def open_runs(folder: str | Path, study: str) -> list[Run]:
+    """The finished runs of a study in a folder of the repository, or, said in a sentence, those in `runs/`.
+
+    The notebooks open the reference runs, which the repository brings along for some studies only.
+
+    Raises:
+        DataError: neither has any.
+    """
+    if found := read_runs(ROOT / folder, study):
+        return found
+    if found := read_runs(ROOT / "runs", study):
+        print(f'{folder} has no runs of the study "{study}"; these are the ones in runs/.')
+        return found
+    places = " nor in ".join(dict.fromkeys((str(folder), "runs")))
+    raise DataError(f'study "{study}": there are no finished runs in {places}; run `make study STUDY={study}` first')
 
 
 def provenance() -> dict[str, Any]:

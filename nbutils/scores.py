@@ -5,6 +5,7 @@ Knows spans and arithmetic. Refuses predictions that do not belong to the gold d
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Set
 from dataclasses import dataclass, replace
 
@@ -193,3 +194,35 @@ def scores_by_label(
 
 def _only(entities: Iterable[Entity], label: str) -> tuple[Entity, ...]:
     return tuple(e for e in entities if e.label == label)
+
+
+# --- by what training has seen ---------------------------------------------------------------------------------------
+
+FREQUENCIES = {"unseen": 0, "once": 1, "2 to 4 times": 2, "5 times or more": 5}  # the least count of each class
+
+
+def scores_by_frequency(
+    gold: Iterable[Document], predicted: Iterable[Prediction], train: Iterable[Document]
+) -> dict[str, Scores]:
+    """Exact scores of the entities whose string was an entity of the training part so many times (`FREQUENCIES`).
+
+    Gold and predicted entities are both sorted by their own string. A match has one string, so no match is lost and the
+    classes add up to the score of all entities; all but `unseen` together are the seen ones.
+    """
+    counts = Counter(d.surface(e) for d in train for e in d.entities)
+    pairs = pair(gold, predicted)
+
+    def of(document: Document, entities: Iterable[Entity], name: str) -> list[Entity]:
+        return [e for e in entities if frequency_class(counts[document.surface(e)]) == name]
+
+    return {
+        name: sum(
+            (exact_document(of(d, d.entities, name), of(d, p.entities, name)) for d, p in pairs), Scores(0, 0, 0, 0)
+        )
+        for name in FREQUENCIES
+    }
+
+
+def frequency_class(count: int) -> str:
+    """The class of a string that training has marked so many times."""
+    return [name for name, least in FREQUENCIES.items() if count >= least][-1]

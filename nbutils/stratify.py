@@ -14,12 +14,12 @@ import numpy as np
 import pandas as pd
 
 from nbutils.corpus import Corpus, Document
-from nbutils.statistics import INTERVAL, Evaluation, Key, f1_of, holm
+from nbutils.resampling import Evaluation, f1_of
+from nbutils.statistics import INTERVAL, N_EXACT, Key, holm
 from nbutils.study import Study
 
 STRATA = ("physician", "case")
 COMPONENTS = ("physician", "case", "rest")
-N_EXACT = 12  # up to so many strata all swaps are tried, above that a sample of them
 
 
 def in_setting(study: Study, evaluated: Mapping[Key, Evaluation], train: str, evaluate: str) -> dict[str, Evaluation]:

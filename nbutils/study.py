@@ -22,6 +22,7 @@ from typing import Any
 import yaml
 
 from nbutils import ROOT
+from nbutils.agreement import paired
 from nbutils.corpus import MEDTXT_TAGS, WITHOUT_CERTAINTY, Corpus, entity_types, fingerprint, select
 from nbutils.formats import CERTAINTIES, READERS, DataError, read_corpus
 from nbutils.runs import (
@@ -58,6 +59,7 @@ class CorpusEntry:
     format: str = "medtxt"
     private: bool = False
     encoding: str | None = None
+    second: str | None = None  # a second annotator's entities on some of its documents, in the same format
 
 
 @dataclass(frozen=True)
@@ -291,6 +293,11 @@ def open_corpus(study: Study, name: str) -> Corpus:
     return chosen
 
 
+def open_second(study: Study, name: str) -> Corpus | None:
+    """What a second annotator marked in some documents of a corpus, chosen as in `open_corpus`; None without one."""
+    return open_corpus(_of_second(study), name) if study.corpora[name].second else None
+
+
 def corpus_path(study: Study, name: str) -> Path:
     """Where a corpus lies: relative paths count from the repository, `$NAME` comes from the environment."""
     if name not in study.corpora:
@@ -314,9 +321,52 @@ def corpus_files(study: Study) -> list[str]:
     return files
 
 
+def second_files(study: Study) -> list[str]:
+    """Every file of a second annotator."""
+    return corpus_files(_of_second(study))
+
+
+def _of_second(study: Study) -> Study:
+    """The study with a second annotator's corpora in the place of the first's."""
+    seconds = {name: replace(entry, path=entry.second) for name, entry in study.corpora.items() if entry.second}
+    return replace(study, corpora=seconds)
+
+
 def split(study: Study, corpus: Corpus) -> tuple[Corpus, Corpus]:
     """The training and the in-domain test part of a corpus."""
     return split_by_document(corpus, test_fraction=study.test_fraction, split_seed=study.split_seed)
+
+
+def main_setting(study: Study) -> tuple[str, str]:
+    """The setting that single-setting notebooks look at: the first training corpus, and the first other one (CR→PN)."""
+    train = study.train[0]
+    return train, next((name for name in study.evaluate if name != train), study.evaluate[0])
+
+
+def analyses(study: Study) -> dict[str, dict[str, str]]:
+    """The analysis notebooks that the study's corpora allow, and the parameters that each gets besides the study file.
+
+    Agreement needs a second annotator; stratification a note of every case by every physician; generalisation two kinds
+    of notes; the efficiency of runs and their errors are looked at in any study.
+    """
+    runs, (train, evaluate) = {"runs_folder": "runs"}, main_setting(study)
+    chosen: dict[str, dict[str, str]] = {}
+    if any(entry.second for entry in study.corpora.values()):
+        chosen["02_inter_annotator_agreement"] = {}
+    if _is_full_grid(open_corpus(study, evaluate)) and evaluate != train:
+        chosen["07_stratification"] = runs | {"train": train, "evaluate": evaluate}
+    chosen["08_error_analysis"] = runs | {"train": train, "evaluate": evaluate}
+    chosen["09_efficiency"] = runs
+    if evaluate != train:
+        chosen["10_generalisation"] = runs | {"target": evaluate, "source": train}
+    return {name: values for name, values in chosen.items() if (ROOT / "notebooks" / f"{name}.ipynb").exists()}
+
+
+def _is_full_grid(corpus: Corpus) -> bool:
+    """Whether every physician, of two or more, wrote on every case, of two or more."""
+    cells = {(d.meta.get("physician"), d.meta.get("case")) for d in corpus}
+    levels = [{cell[k] for cell in cells} for k in (0, 1)]
+    return all(len(some) > 1 and None not in some for some in levels) and len(cells) == len(levels[0]) * len(levels[1])
 
 
 def evaluation_corpus(study: Study, corpora: Mapping[str, Corpus], train: str, evaluate: str) -> Corpus:
@@ -549,6 +599,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_endpoints(study)
         for note in check_models(study):
             print(f"note: {note}", file=sys.stderr)
+        for name in study.corpora:
+            if (second := open_second(study, name)) is not None:
+                paired(corpora[name], second)
         print(f"{study.path}: the settings and {len(study.corpora)} corpora are sound; {len(list(study.runs()))} runs")
     except (ValueError, OSError) as error:  # DataError is a ValueError
         print(error, file=sys.stderr)

@@ -67,6 +67,39 @@ def side_by_side(document: Document, predictions: Mapping[str, Prediction]) -> H
     return HTML(f"<p><b>{escape(document.id)}</b></p><table><tr>{heads}</tr><tr>{cells}</tr></table>{legend()}")
 
 
+def two_annotators(differing: Iterable[tuple[str, str, Sequence[Entity], Sequence[Entity]]]) -> HTML:
+    """Lines on which two annotators differ, a column each; needs `agreement.lines_that_differ`. Neither is gold.
+
+    What both marked alike is underlined; what the other has not marked so stands in ⟦ ⟧ and colour, with its certainty.
+    """
+    rows = ["<tr><th>document</th><th style='text-align:left'>first</th><th style='text-align:left'>second</th></tr>"]
+    for document_id, line, ours, theirs in differing:
+        cells = (f"<td style='{_CELL}'>{_annotated(line, *pair)}</td>" for pair in ((ours, theirs), (theirs, ours)))
+        rows.append(f"<tr><td style='vertical-align:top'>{escape(document_id)}</td>{''.join(cells)}</tr>")
+    return HTML(f"<p>Lines that differ: {len(rows) - 1}</p><table>{''.join(rows)}</table>")
+
+
+_CELL = "text-align:left;vertical-align:top;white-space:pre-wrap;line-height:2"
+
+
+def _annotated(line: str, mine: Sequence[Entity], other: Sequence[Entity]) -> str:
+    """A line with one annotator's entities, those that the other has not marked alike set off."""
+    alike = {(*e.key, e.certainty) for e in other}
+    parts, at = [], 0
+    for e in sorted(mine):
+        if e.start < at:  # a span that overlaps the one before: the files allow none
+            continue
+        parts.append(escape(line[at : e.start]))
+        content, at = escape(line[e.start : e.end]), e.end
+        if (*e.key, e.certainty) in alike:
+            parts.append(f'<span style="border-bottom:2px solid black;margin-left:2px">{content}</span>')
+        else:
+            style = f"background:{BACKGROUNDS['missed']};color:black;border-bottom:2px solid black"
+            certainty = f"<sub>{escape(e.certainty)}</sub>" if e.certainty else ""
+            parts.append(f'<b>⟦</b><span style="{style}">{content}</span><b>⟧</b>{certainty}')
+    return "".join([*parts, escape(line[at:])])
+
+
 def legend() -> str:
     """What lines, brackets and colours mean."""
     samples = {"found": [[(0, 2)], [(0, 2)]], "missed": [[(0, 2)], []], "wrong": [[], [(0, 2)]]}

@@ -2,11 +2,28 @@
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nbutils.agreement import Agreement, agreement_table, bootstrap_f1, disagreements, exact, paired, partial
+from nbutils import ROOT, study
+from nbutils.agreement import (
+    Agreement,
+    agreement_table,
+    as_the_paper_prints_it,
+    bootstrap_f1,
+    certainty_table,
+    confusion,
+    disagreements,
+    exact,
+    kappa,
+    lines_that_differ,
+    matched_certainties,
+    paired,
+    partial,
+    table_by_certainty,
+)
 from nbutils.corpus import Corpus, Document, Entity
 
 NOTE = "発熱と咳嗽を認め、胸水なし\n右下葉に浸潤影"
@@ -22,9 +39,9 @@ def spans(draw):
     return [Entity(a, b) for a, b in zip(cuts[::2], cuts[1::2], strict=False)]
 
 
-def test_the_papers_ratio_is_matches_over_all_that_either_marked():
-    agreement = Agreement(n_first=74, n_second=74, matched=61)
-    assert agreement.jaccard == pytest.approx(61 / 87)
+def test_one_denominator_for_exact_and_partial_matches_is_no_union():
+    exactly, partly = Agreement(n_first=74, n_second=74, matched=61), Agreement(n_first=74, n_second=74, matched=71)
+    assert exactly.jaccard == pytest.approx(61 / 87) and partly.jaccard == pytest.approx(71 / 77)  # the paper: 71/87
 
 
 def test_an_entity_with_other_borders_matches_partly_but_not_exactly():
@@ -90,4 +107,82 @@ def test_the_table_counts_each_way_of_matching():
 
 def test_a_disagreement_shows_what_the_other_marked_there():
     rows = disagreements([(note((0, 2, "positive")), note((0, 5, "positive")))])
-    assert list(rows["the other has"]) == ["発熱と咳嗽", "発熱"] and rows["line"][0].startswith("発熱と")
+    assert list(rows["the other has"]) == ["発熱と咳嗽 (positive)", "発熱 (positive)"]
+    assert list(rows["what"]) == ["border", "border"] and rows["line"][0] == "発熱と咳嗽を認め、胸水なし"
+
+
+def test_a_disagreement_on_certainty_alone_is_listed_as_one():
+    rows = disagreements([(note((0, 2, "positive"), (3, 5, None)), note((0, 2, "general"), (3, 5, None)))])
+    assert list(rows["what"]) == ["certainty", "certainty"] and list(rows["certainty"]) == ["positive", "general"]
+
+
+def test_what_one_annotator_alone_marked_is_listed_once():
+    rows = disagreements([(note((0, 2, "positive")), note())])
+    assert rows[["what", "marked by", "the other has"]].to_numpy().tolist() == [["only one", "first", ""]]
+
+
+# --- as the paper prints it, and by certainty ------------------------------------------------------------------------
+
+
+def test_the_papers_print_divides_the_matches_by_each_possible_denominator():
+    pairs = [
+        (note((0, 2, "positive"), (3, 5, "positive")), note((0, 2, "positive"), (3, 6, "positive"), (9, 11, None)))
+    ]
+    printed = as_the_paper_prints_it(agreement_table(pairs, n_boot=10)).loc["exact"]
+    assert list(printed) == ["1/2 = 0.50", "1/3 = 0.33", "1/4 = 0.25"]
+
+
+def test_an_entity_with_two_certainties_counts_against_both():
+    pairs = [(note((0, 2, "positive"), (3, 5, "positive")), note((0, 2, "positive"), (3, 5, "general")))]
+    table = table_by_certainty(pairs, n_boot=10)
+    assert table.loc["positive", ["entities of first", "entities of second", "matched"]].tolist() == [2, 1, 1]
+    assert table.loc["general", ["entities of first", "entities of second", "matched"]].tolist() == [0, 1, 0]
+
+
+def test_entities_of_all_certainties_add_up_to_the_row_with_the_same_certainty():
+    pairs = [(note((0, 2, "positive"), (3, 5, None)), note((0, 2, "positive"), (3, 5, "general")))]
+    columns = ["entities of first", "entities of second", "matched"]
+    whole = agreement_table(pairs, n_boot=10).loc["exact, same certainty", columns]
+    assert table_by_certainty(pairs, n_boot=10)[columns].sum().tolist() == whole.tolist()
+
+
+def test_kappa_worked_out_by_hand():
+    # 3 of 4 equal; chance: (3/4)(2/4) + (1/4)(2/4) = 1/2; (3/4 − 1/2) / (1 − 1/2) = 1/2
+    certainties = np.array([["p", "p"], ["p", "p"], ["p", "n"], ["n", "n"]])
+    assert kappa(certainties) == pytest.approx(0.5)
+
+
+def test_kappa_of_a_single_certainty_is_not_defined():
+    assert math.isnan(kappa(np.array([["p", "p"], ["p", "p"]])))
+
+
+def test_only_entities_that_both_marked_have_certainties_to_compare():
+    pairs = [(note((0, 2, "positive"), (3, 5, "negative")), note((0, 2, "general"), (9, 11, "positive")))]
+    matched = matched_certainties(pairs)
+    assert matched.to_numpy().tolist() == [["1", "発熱", "positive", "general"]]
+    assert confusion(matched).loc["positive", "general"] == 1
+
+
+def test_the_interval_of_kappa_draws_documents():
+    each = [((0, 2, "positive"), (3, 5, first)) for first in ["negative"] * 6 + ["positive"] * 2]
+    pairs = [(note(*spans, id=f"{k}"), note((0, 2, "positive"), (3, 5, "negative"), id=f"{k}"))
+             for k, spans in enumerate(each)]  # fmt: skip
+    row = certainty_table(matched_certainties(pairs), n_boot=300).loc["Cohen's kappa"]
+    assert row["95 % from"] < row["value"] < row["95 % to"] <= 1
+
+
+# --- side by side ----------------------------------------------------------------------------------------------------
+
+
+def test_only_lines_that_differ_are_shown_counted_from_their_start():
+    pairs = [(note((0, 2, "positive"), (17, 20, "positive")), note((0, 2, "positive"), (17, 20, "suspicious")))]
+    ((document, line, ours, theirs),) = lines_that_differ(pairs)
+    assert (document, line) == ("1", "右下葉に浸潤影")
+    assert [line[e.start : e.end] for e in (*ours, *theirs)] == ["に浸潤", "に浸潤"]
+
+
+@pytest.mark.parametrize("name", ["CR", "PN"])
+def test_the_bundled_second_annotation_is_of_the_same_text(name):
+    plan = study.load(ROOT / "studies" / "demo.yaml")
+    second = study.open_second(plan, name)
+    assert len(paired(study.open_corpus(plan, name), second)) == len(second) == {"CR": 15, "PN": 30}[name]

@@ -94,6 +94,13 @@ def test_the_study_ends_with_its_table_and_figure(study_file, finished):
     assert {p.suffix for p in figures.glob("main_result.*")} == {".md", ".csv", ".png", ".svg"}
 
 
+def test_the_study_executes_the_analyses_that_its_corpora_allow(study_file, finished):
+    notebooks = {p.stem for p in (ROOT / "runs" / study_file.stem / "notebooks").glob("*.ipynb")}
+    wanted = set(study.analyses(study.load(study_file)))
+    assert {"08_error_analysis", "10_generalisation"} <= wanted <= notebooks
+    assert "07_stratification" not in notebooks  # five notes of one physician
+
+
 def test_a_second_call_does_nothing_and_says_so(study_file, finished):
     before = records(study_file.stem)
     again = start(study_file)

@@ -107,3 +107,39 @@ def test_predictions_that_do_not_belong_to_the_documents_are_refused():
     ):
         with pytest.raises(ValueError, match=sentence):
             exact_scores(gold, wrong)
+
+
+def nervaluate_rows(side):
+    return [[{"label": e.label, "start": e.start, "end": e.end - 1} for e in side]]  # its ends are inclusive
+
+
+@given(spans(), spans())
+@settings(max_examples=60, deadline=None)
+def test_half_credit_agrees_with_nervaluates_partial_where_its_greedy_pairing_has_no_choice(gold, predicted):
+    from nervaluate.evaluator import Evaluator
+
+    gold, predicted = ([replace(e, label="d") for e in side] for side in (gold, predicted))
+    touching = [[a.start < b.end and b.start < a.end for b in predicted] for a in gold]
+    one_to_one = all(sum(row) <= 1 for row in touching) and all(
+        sum(column) <= 1 for column in zip(*touching, strict=True)
+    )
+    if not gold or not predicted or not one_to_one:
+        return
+    theirs = Evaluator(nervaluate_rows(gold), nervaluate_rows(predicted), tags=["d"], loader="dict").evaluate()
+    ours = partial_scores(*one(gold, predicted), "half")
+    assert ours.f1 == pytest.approx(theirs["overall"]["partial"].f1)
+
+
+@given(spans(), spans())
+@settings(max_examples=40, deadline=None)
+def test_scores_of_each_type_agree_with_nervaluates(gold, predicted):
+    from nervaluate.evaluator import Evaluator
+
+    ours = scores_by_label(*one(gold, predicted))
+    labels = [name for name, s in ours.items() if s.n_gold and s.n_predicted]
+    if not gold or not predicted or not labels:
+        return
+    result = Evaluator(nervaluate_rows(gold), nervaluate_rows(predicted), tags=list(LABELS), loader="dict").evaluate()
+    theirs = {label: result["entities"][label]["strict"] for label in labels}
+    assert all(ours[label].matched_gold == theirs[label].correct for label in labels)
+    assert all(ours[label].n_gold == theirs[label].possible for label in labels)

@@ -8,40 +8,20 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import kstest, norm
+from scipy.stats import kstest
 
-from nbutils import runs
+from nbutils import resampling, runs
 from nbutils import statistics as stats
 from nbutils.corpus import Corpus, Document, Entity, Prediction
+from nbutils.coverage import SCENARIOS, bare_notes, covered, crossed, population_f1, simulated
+from nbutils.coverage import crossed_notes as crossed_grid
+from nbutils.resampling import Evaluation, f1_interval, f1_of, micro_f1, standard_error
 from nbutils.scores import exact_scores
-from nbutils.statistics import Evaluation, f1_of, holm, interval, micro_f1, permutation_test
+from nbutils.statistics import holm, permutation_test
 from nbutils.study import Study, System, evaluation_corpus, split
 
 SYSTEMS = {name: System(name, "crf", (0,), {}, name.upper()) for name in ("old", "new")}
 STUDY = Study("s", {}, SYSTEMS, train=("CR", "PN"), evaluate=("CR", "PN"))
-
-
-def bare_notes(n, prefix="n"):
-    return tuple(Document(f"{prefix}{k}", "") for k in range(n))
-
-
-def crossed(n_physicians=10, n_cases=10):
-    cells = product(range(n_physicians), range(n_cases))
-    return tuple(Document(f"{p}-{c}", "", meta={"physician": f"p{p}", "case": f"c{c}"}) for p, c in cells)
-
-
-def simulated(rng, logits):
-    """Counts of notes with Poisson many gold entities, each found with the note's own probability; shape + (3,)."""
-    gold = 1 + rng.poisson(19, logits.shape)
-    matched = rng.binomial(gold, 1 / (1 + np.exp(-logits)))
-    return np.stack([matched, matched + rng.poisson(0.4 * gold), gold], axis=-1).astype(float)
-
-
-def population_f1(mean, sd):
-    """F1 (percent) over endlessly many notes of `simulated`, whose logits are normal."""
-    z = norm.ppf((np.arange(20_000) + 0.5) / 20_000)
-    recall = np.mean(1 / (1 + np.exp(-(mean + sd * z))))
-    return 100 * 2 * recall / (recall + 0.4 + 1)
 
 
 counts = st.lists(
@@ -62,7 +42,7 @@ def spans(cuts):
 def test_counts_by_document_add_up_to_the_score_of_the_corpus(pairs):
     gold = [Document(str(k), "x" * 20, spans(g)) for k, (g, _) in enumerate(pairs)]
     predicted = [Prediction(str(k), spans(p)) for k, (_, p) in enumerate(pairs)]
-    each = stats.document_counts(gold, predicted)
+    each = resampling.document_counts(gold, predicted)
     assert micro_f1(each[None]) == pytest.approx(exact_scores(gold, predicted).f1)
 
 
@@ -86,150 +66,155 @@ def test_an_evaluation_on_some_documents_keeps_their_counts_in_the_order_asked()
 @given(counts)
 @settings(max_examples=40, deadline=None)
 def test_a_replicate_is_the_score_of_the_documents_that_were_drawn(counts):
-    weights = stats.draw_documents(counts.shape[1], 20, np.random.default_rng(0))
-    for row, replicate in zip(weights, stats.weighted_f1(counts, weights), strict=True):
+    weights = resampling.draw_documents(counts.shape[1], 20, np.random.default_rng(0))
+    for row, replicate in zip(weights, resampling.weighted_f1(counts, weights), strict=True):
         drawn = [counts[0, k] for k, times in enumerate(row) for _ in range(times)]
         assert len(drawn) == counts.shape[1] and replicate == pytest.approx(float(f1_of(np.sum(drawn, axis=0))))
 
 
 def test_two_way_drawing_draws_whole_physicians_and_whole_cases():
-    weights = stats.draw_two_way(crossed(4, 3), 50, np.random.default_rng(0)).reshape(50, 4, 3)
+    weights = resampling.draw_two_way(crossed_grid(4, 3), 50, np.random.default_rng(0)).reshape(50, 4, 3)
     physicians, cases = weights.sum(axis=2) // 3, weights.sum(axis=1) // 4
     assert (weights == physicians[:, :, None] * cases[:, None, :]).all() and (weights.sum(axis=(1, 2)) == 12).all()
 
 
 def test_two_way_drawing_never_draws_nothing_from_a_thin_grid():
-    diagonal = [d for d in crossed(3, 3) if d.id in {"0-0", "1-1", "2-2"}]
-    assert (stats.draw_two_way(diagonal, 500, np.random.default_rng(0)).sum(axis=1) > 0).all()
+    diagonal = [d for d in crossed_grid(3, 3) if d.id in {"0-0", "1-1", "2-2"}]
+    assert (resampling.draw_two_way(diagonal, 500, np.random.default_rng(0)).sum(axis=1) > 0).all()
 
 
-def test_notes_without_a_physician_are_drawn_one_by_one():
-    assert (
-        stats.is_crossed(crossed(2, 2)) and not stats.is_crossed(bare_notes(4)) and not stats.is_crossed(crossed(1, 4))
-    )
+def test_notes_without_a_physician_or_by_one_alone_are_drawn_one_by_one():
+    assert resampling.is_crossed(crossed_grid(2, 2))
+    assert not any(resampling.is_crossed(notes) for notes in (bare_notes(4), crossed_grid(1, 4)))
 
 
 def test_two_systems_on_the_same_notes_are_drawn_alike():
     each = simulated(np.random.default_rng(0), np.zeros((1, 30)))
     worse = each - [1, 0, 0]
-    difference = stats.bootstrap(Evaluation(bare_notes(30), each)) - stats.bootstrap(Evaluation(bare_notes(30), worse))
-    assert difference.std() < 0.3 * stats.bootstrap(Evaluation(bare_notes(30), each)).std()
+    difference = resampling.bootstrap(Evaluation(bare_notes(30), each)) - resampling.bootstrap(
+        Evaluation(bare_notes(30), worse)
+    )
+    assert difference.std() < 0.3 * resampling.bootstrap(Evaluation(bare_notes(30), each)).std()
 
 
 def test_other_notes_are_drawn_independently():
     each = simulated(np.random.default_rng(0), np.zeros((1, 30)))
-    one, other = (stats.bootstrap(Evaluation(bare_notes(30, prefix), each)) for prefix in "ab")
+    one, other = (resampling.bootstrap(Evaluation(bare_notes(30, prefix), each)) for prefix in "ab")
     assert abs(np.corrcoef(one, other)[0, 1]) < 0.1
 
 
 def test_a_thousand_replicates_of_a_hundred_notes_take_less_than_two_seconds():
-    evaluation = Evaluation(crossed(), simulated(np.random.default_rng(0), np.zeros((3, 100))))
+    evaluation = Evaluation(crossed_grid(), simulated(np.random.default_rng(0), np.zeros((3, 100))))
     begin = time.perf_counter()
-    stats.bootstrap(evaluation, n_boot=1000)
+    resampling.bootstrap(evaluation, n_boot=1000)
     assert time.perf_counter() - begin < 2
 
 
 def test_the_interval_of_a_hundred_documents_is_nearly_the_plain_percentile_interval():
-    replicates = np.random.default_rng(0).normal(size=4000)
-    low, high = interval(replicates, Evaluation(bare_notes(100), np.zeros((1, 100, 3))))
-    assert (low, high) == pytest.approx(np.quantile(replicates, [0.025, 0.975]), abs=0.1)
-
-
-def test_few_documents_widen_the_interval_as_student_says():
-    replicates = np.random.default_rng(0).normal(size=100_000) * math.sqrt(9 / 10)  # of a mean, its SE being 1
-    _, high = interval(
-        replicates, Evaluation(bare_notes(10), np.zeros((1, 10, 3))), Evaluation(bare_notes(50), np.zeros(1))
+    evaluation = Evaluation(bare_notes(100), simulated(np.random.default_rng(0), np.zeros((1, 100))))
+    _, low, high = f1_interval([(1, evaluation)], n_boot=4000)
+    assert (low, high) == pytest.approx(
+        np.quantile(resampling.bootstrap(evaluation, n_boot=4000), [0.025, 0.975]), abs=0.2
     )
-    assert high == pytest.approx(2.262, abs=0.03)  # t of 9 degrees of freedom
 
 
-def covered(truth, draw, n_corpora):
-    """Share of simulated corpora whose interval holds the truth; `draw(rng)` gives replicates and evaluations."""
-    hits = 0
-    for seed in range(n_corpora):
-        replicates, *evaluated = draw(np.random.default_rng([7, seed]))
-        low, high = interval(replicates, *evaluated)
-        hits += low <= truth <= high
-    return hits / n_corpora
+# --- standard errors -------------------------------------------------------------------------------------------------
 
 
-def evaluation_of(rng, n, mean, prefix):
-    return Evaluation(bare_notes(n, prefix), simulated(rng, rng.normal(mean, 0.7, (1, n))))
+def test_the_standard_error_of_a_mean_over_documents_is_the_textbooks():
+    matched = np.arange(10.0)  # every note predicts and holds ten entities, so F1 is a plain mean of matched / 10
+    evaluation = Evaluation(bare_notes(10), np.stack([matched, np.full(10, 10), np.full(10, 10)], axis=-1)[None])
+    error, freedom = standard_error([(1, evaluation)])
+    assert (error, freedom) == (pytest.approx(100 * np.std(matched / 10, ddof=1) / math.sqrt(10)), 9)
 
 
-def replicates_of(rng, evaluation):
-    return stats.bootstrap(evaluation, n_boot=400, seed=int(rng.integers(2**31)))
+def f1_of_cells(cells):
+    """Crossed notes of ten entities each whose F1 (in points) is the cell's."""
+    n = np.full(cells.size, 10.0)
+    return Evaluation(crossed_grid(*cells.shape), np.stack([cells.ravel() / 10, n, n], axis=-1)[None])
 
 
-# 800 corpora: the standard error of a coverage of 95 % is 0.8 %.
-@pytest.mark.parametrize("n", [30, 100])
-def test_the_interval_of_f1_covers_in_95_of_100_corpora(n):
-    def draw(rng):
-        evaluation = evaluation_of(rng, n, 0.7, "n")
-        return replicates_of(rng, evaluation), evaluation
-
-    assert covered(population_f1(0.7, 0.7), draw, 800) == pytest.approx(0.95, abs=0.02)
+def test_when_only_physicians_differ_the_error_is_that_of_their_means():
+    means = np.array([20.0, 50, 60, 90])
+    error, freedom = standard_error([(1, f1_of_cells(np.repeat(means[:, None], 5, axis=1)))])
+    assert (error, freedom) == (pytest.approx(np.std(means, ddof=1) / 2), 3)
 
 
-def test_the_interval_of_the_gap_covers_in_95_of_100_corpora():
-    def draw(rng):
-        inside, outside = evaluation_of(rng, 30, 1.2, "in"), evaluation_of(rng, 100, 0.2, "out")
-        return replicates_of(rng, outside) - replicates_of(rng, inside), inside, outside
-
-    assert covered(population_f1(0.2, 0.7) - population_f1(1.2, 0.7), draw, 800) == pytest.approx(0.95, abs=0.02)
-
-
-def test_the_interval_of_a_difference_of_gaps_covers_in_95_of_100_corpora():
-    def draw(rng):
-        gaps, parts = [], []
-        ease = {n: rng.normal(0, 0.5, (1, n)) for n in (30, 100)}  # what makes a note hard, it does for both systems
-        seeds = {n: int(rng.integers(2**31)) for n in ease}
-        for drop in (0.5, 1.0):
-            drawn = {}
-            for n, mean in ((30, 1.2), (100, 1.2 - drop)):
-                logits = mean + ease[n] + rng.normal(0, math.sqrt(0.7**2 - 0.5**2), (1, n))
-                parts.append(Evaluation(bare_notes(n, f"{n}-"), simulated(rng, logits)))
-                drawn[n] = stats.bootstrap(parts[-1], n_boot=400, seed=seeds[n])
-            gaps.append(drawn[100] - drawn[30])
-        return gaps[0] - gaps[1], *parts
-
-    truth = population_f1(0.7, 0.7) - population_f1(0.2, 0.7)
-    assert covered(truth, draw, 600) == pytest.approx(0.95, abs=0.02)
+def test_of_cases_and_physicians_the_variances_add_less_that_of_single_notes():
+    cells = np.add.outer([20.0, 40, 60], [0.0, 10, 30])
+    u = (cells - cells.mean()).ravel()
+    physicians, cases = (np.var(cells.mean(axis=axis), ddof=1) / 3 for axis in (1, 0))
+    notes = 9 / 8 * np.sum((u / 9) ** 2)
+    assert standard_error([(1, f1_of_cells(cells))])[0] == pytest.approx(math.sqrt(physicians + cases - notes))
 
 
-def physicians_and_cases(rng, sds):
-    """Crossed notes whose logits have an SD over physicians, over cases and from note to note."""
-    physician, case, rest = (
-        rng.normal(0, sd, shape) for sd, shape in zip(sds, [(10, 1), (1, 10), (10, 10)], strict=True)
-    )
-    return Evaluation(crossed(), simulated(rng, (0.7 + physician + case + rest).reshape(1, 100)))
+def test_the_error_of_a_difference_on_the_same_notes_is_that_of_the_paired_differences():
+    rng = np.random.default_rng(0)
+    evaluation = Evaluation(bare_notes(30), simulated(rng, rng.normal(0, 1, (1, 30))))
+    assert standard_error([(1, evaluation), (-1, evaluation)])[0] == 0
 
 
-@pytest.mark.parametrize("sds", [(0.7, 0.0, 0.3), (0.5, 0.5, 0.3)])
-def test_two_way_intervals_cover_when_hands_and_cases_differ(sds):
-    def draw(rng):
-        evaluation = physicians_and_cases(rng, sds)
-        return replicates_of(rng, evaluation), evaluation
+def test_the_errors_of_independent_notes_add_in_squares():
+    rng = np.random.default_rng(0)
+    one, other = (Evaluation(bare_notes(30, prefix), simulated(rng, np.zeros((1, 30)))) for prefix in "ab")
+    alone = [standard_error([(1, e)])[0] for e in (one, other)]
+    assert standard_error([(1, one), (-1, other)])[0] == pytest.approx(math.hypot(*alone))
 
-    truth = population_f1(0.7, math.hypot(*sds))
-    assert covered(truth, draw, 600) == pytest.approx(0.95, abs=0.03)  # ten hands are few: a point is left to that
+
+def test_the_bootstrap_of_notes_one_by_one_has_the_spread_that_the_standard_error_says():
+    evaluation = Evaluation(bare_notes(80), simulated(np.random.default_rng(1), np.zeros((2, 80))))
+    spread = resampling.bootstrap(evaluation, n_boot=4000).std() * math.sqrt(80 / 79)
+    assert standard_error([(1, evaluation)])[0] == pytest.approx(spread, rel=0.05)
+
+
+def test_an_interval_without_any_spread_is_a_point():
+    perfect = Evaluation(bare_notes(5), np.ones((1, 5, 3)))
+    assert f1_interval([(1, perfect)]) == (100, 100, 100)
+
+
+def test_an_interval_of_f1_stays_between_0_and_100():
+    rare = np.zeros((1, 12, 3))
+    rare[..., 1:] = 3
+    rare[0, 0] = 3
+    _, low, high = f1_interval([(1, Evaluation(bare_notes(12), rare))])
+    assert 0 <= low <= high <= 100
+
+
+# --- coverage --------------------------------------------------------------------------------------------------------
+
+
+# 500 corpora: the standard error of a coverage of 95 % is 1 %. `python -m nbutils.coverage` tries more, and longer.
+@pytest.mark.parametrize(
+    "name",
+    [
+        "F1, 30 notes",
+        "F1, 10 × 10, both differ",
+        "F1, 10 × 10, both differ, notes more",
+        "Δ, 30 notes and 10 × 10",
+        "difference of two Δ, 30 and 100 notes",
+        "difference of two systems, 10 × 10",
+    ],
+)
+def test_intervals_hold_the_truth_in_95_of_100_corpora(name):
+    assert covered(*SCENARIOS[name], 500, seed=7)[0] == pytest.approx(0.95, abs=0.02)
 
 
 def test_drawing_notes_one_by_one_would_be_far_too_sure_of_crossed_notes():
-    def draw(rng):
-        evaluation = physicians_and_cases(rng, (0.5, 0.5, 0.3))
-        evaluation = Evaluation(bare_notes(100), evaluation.counts)  # the same notes, their hands and cases forgotten
-        return replicates_of(rng, evaluation), evaluation
+    def forgetful(rng):  # the same notes, their hands and cases forgotten
+        return [(1, Evaluation(bare_notes(100), crossed(rng, (0.5, 0.5, 0.3), 0.7).counts))]
 
-    assert covered(population_f1(0.7, math.hypot(0.5, 0.5, 0.3)), draw, 200) < 0.75
+    assert covered(population_f1(0.7, math.hypot(0.5, 0.5, 0.3)), forgetful, 200)[0] < 0.75
 
 
-def test_two_way_intervals_err_on_the_wide_side_when_hands_and_cases_are_alike():
-    def draw(rng):
-        evaluation = physicians_and_cases(rng, (0.0, 0.0, 0.7))
-        return replicates_of(rng, evaluation), evaluation
-
-    assert covered(population_f1(0.7, 0.7), draw, 200) > 0.95
+def test_plain_two_way_percentiles_would_be_far_too_wide_when_hands_and_cases_are_alike():
+    truth, draw = SCENARIOS["F1, 10 × 10, both alike"]
+    hits = 0
+    for k in range(150):
+        rng = np.random.default_rng(k)
+        ((_, evaluation),) = draw(rng)
+        low, high = np.quantile(resampling.bootstrap(evaluation, n_boot=400, seed=k), [0.025, 0.975])
+        hits += low <= truth <= high
+    assert hits / 150 > 0.99 > covered(truth, draw, 150, seed=1)[0] - 0.005
 
 
 # --- permutation and Holm --------------------------------------------------------------------------------------------
@@ -248,7 +233,14 @@ def test_the_permutation_p_is_the_share_of_all_swaps_that_part_the_systems_as_fa
         a = np.where(np.array(swap)[None, :, None], second, first)
         b = np.where(np.array(swap)[None, :, None], first, second)
         as_far += abs(micro_f1(a) - micro_f1(b)) >= observed - 1e-12
-    assert permutation_test(first, second, n_permutations=20_000)[1] == pytest.approx(as_far / 2**9, abs=0.015)
+    assert permutation_test(first, second)[1] == as_far / 2**9
+
+
+def test_a_sample_of_the_swaps_comes_near_the_share_of_all_of_them(monkeypatch):
+    first, second = pair_of_systems(np.random.default_rng(4), 12, 0.3)
+    exact = permutation_test(first, second)[1]
+    monkeypatch.setattr(stats, "N_EXACT", 0)
+    assert permutation_test(first, second, n_permutations=20_000)[1] == pytest.approx(exact, abs=0.015)
 
 
 def test_permutation_p_values_are_uniform_when_the_systems_do_not_differ():

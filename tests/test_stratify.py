@@ -18,7 +18,7 @@ from scipy.stats import kstest, pearsonr, spearmanr
 
 from nbutils import figures_strata, statistics, stratify
 from nbutils.corpus import Corpus, Document, Entity
-from nbutils.statistics import Evaluation
+from nbutils.resampling import Evaluation
 from nbutils.stratify import spread_test, variance_components
 from nbutils.study import Study, System
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from nbutils import views
 from nbutils.corpus import Document, Entity, Prediction
-from nbutils.views import error_page, error_twin, explorer, filtered, highlight
+from nbutils.views import error_page, error_twin, explorer, filtered, highlight, two_annotators
 
 EVIL = '<img src=x onerror="alert(1)"><script>alert(2)</script>&lt;d&gt; p<0.05'
 
@@ -170,3 +170,18 @@ def test_an_explorer_of_no_errors_says_so():
 def test_the_legend_explains_every_colour():
     shown = Reader(views.legend()).text
     assert all(meaning in shown for meaning in views.MEANINGS.values())
+
+
+def test_two_annotators_stand_side_by_side_and_only_what_differs_is_bracketed():
+    line = "発熱と<b>咳嗽"
+    same = Entity(0, 2, certainty="positive")
+    html = two_annotators([("n<1>", line, [same, Entity(6, 8, certainty="negative")], [same])]).data
+    first, second = html.split("<td ")[2:4]
+    assert "⟦" in first and "negative" in first and "⟦" not in second
+    assert "Lines that differ: 1" in html and "n&lt;1&gt;" in html and "<b>咳" not in html
+
+
+def test_the_same_span_with_another_certainty_is_bracketed_on_both_sides():
+    sides = [[Entity(0, 2, certainty=c)] for c in ("positive", "suspicious")]
+    html = two_annotators([("1", "発熱あり", *sides)]).data
+    assert html.count("⟦") == 2 and "<sub>positive</sub>" in html and "<sub>suspicious</sub>" in html

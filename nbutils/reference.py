@@ -1,0 +1,75 @@
+"""The reference runs: a study's finished runs, small enough for the repository, so that 06 to 10 open without training.
+
+Copies `runs/<study>` to `data/reference_runs/<study>`: run.json, the predictions and the tables of notebook 10; no
+model, no notebook, no log.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from nbutils import ROOT, study
+from nbutils.formats import DataError
+from nbutils.runs import read_run, run_folder
+from nbutils.study import Study
+
+REFERENCE = "data/reference_runs"
+WANTED = ("run.json", "predictions/*.jsonl")
+TABLES = "generalisation/*.csv"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Copy the finished runs of a study to data/reference_runs, in the place of those that are there."""
+    parser = argparse.ArgumentParser(prog="python -m nbutils.reference", description=main.__doc__)
+    parser.add_argument("file", nargs="?", default="studies/demo.yaml", help="the study file")
+    try:
+        plan = study.load(parser.parse_args(arguments).file)
+        folder = copy_reference(plan, ROOT / "runs", ROOT / REFERENCE)
+    except DataError as error:
+        print(error, file=sys.stderr)
+        return 1
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    size = sum(path.stat().st_size for path in files) / 1e6
+    print(f"{REFERENCE}/{plan.name}: {len(list(plan.runs()))} runs, {len(files)} files, {size:.1f} MB")
+    return 0
+
+
+def copy_reference(plan: Study, runs: Path, reference: Path) -> Path:
+    """Copy every run of the study file from `runs` to `reference`; what lay there before is replaced as a whole.
+
+    Raises:
+        DataError: a run is not finished, or a corpus is private: neither its ids nor its offsets go into a repository.
+    """
+    for name, entry in plan.corpora.items():
+        if entry.private:
+            raise DataError(f"{plan.path}, corpora.{name}: the corpus is private, so its runs stay out of {REFERENCE}")
+    source, target = runs / plan.name, reference / plan.name
+    beside = target.with_name(f".{plan.name}.part")
+    shutil.rmtree(beside, ignore_errors=True)
+    try:
+        for system, train, seed in plan.runs():
+            folder = run_folder(runs, plan.name, system.name, train, seed)
+            read_run(folder)  # a sentence, if it is not finished
+            for pattern in WANTED:
+                _copy(folder.glob(pattern), source, beside)
+        _copy(source.glob(TABLES), source, beside)
+        shutil.rmtree(target, ignore_errors=True)
+        beside.rename(target)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return target
+
+
+def _copy(paths: Iterable[Path], source: Path, target: Path) -> None:
+    for path in paths:
+        place = target / path.relative_to(source)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, place)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+"""Which analyses a study's corpora allow: a notebook that cannot say anything is left out, not started and failed."""
+
+from itertools import product
+
+import pytest
+
+from nbutils import ROOT, study
+from nbutils.corpus import Corpus, Document, Entity
+from nbutils.formats import DataError, write_medtxt
+
+ALWAYS = {"08_error_analysis"} | {p.stem for p in (ROOT / "notebooks").glob("09_efficiency.ipynb")}
+
+
+def corpus(path, cells):
+    """A note for each (physician, case); a cell of None has neither."""
+    notes = [
+        Document(f"n{k}", "発熱あり。\n", (Entity(0, 2, certainty="positive"),),
+                 {"physician": cell[0], "case": cell[1]} if cell else {})
+        for k, cell in enumerate(cells)
+    ]  # fmt: skip
+    write_medtxt(Corpus(path.stem, tuple(notes)), path)
+
+
+def plan(tmp_path, cells=(None,) * 6, *, second=False, evaluate="[CR, PN]"):
+    corpus(tmp_path / "cr.xml", [None] * 6)
+    corpus(tmp_path / "pn.xml", cells)
+    corpus(tmp_path / "pn2.xml", cells[:2])
+    of_pn = f"{{path: {tmp_path}/pn.xml" + (f", second: {tmp_path}/pn2.xml}}" if second else "}")
+    text = f"corpora:\n  CR: {{path: {tmp_path}/cr.xml}}\n  PN: {of_pn}\nevaluate: {evaluate}\nsystems: {{crf: }}\n"
+    (tmp_path / "s.yaml").write_text(text, encoding="utf-8")
+    return study.load(tmp_path / "s.yaml")
+
+
+GRID = tuple(product(("p1", "p2"), ("c1", "c2", "c3")))
+
+
+def test_the_demo_study_allows_every_analysis():
+    allowed = study.analyses(study.load(ROOT / "studies" / "demo.yaml"))
+    assert set(allowed) == ALWAYS | {"02_inter_annotator_agreement", "07_stratification", "10_generalisation"}
+    assert allowed["07_stratification"] == {"runs_folder": "runs", "train": "CR", "evaluate": "PN"}
+    assert allowed["10_generalisation"] == {"runs_folder": "runs", "target": "PN", "source": "CR"}
+
+
+def test_notes_without_physicians_are_not_stratified(tmp_path):
+    assert set(study.analyses(plan(tmp_path))) == ALWAYS | {"10_generalisation"}
+
+
+@pytest.mark.parametrize("cells", [GRID[:5], GRID[:3], (*GRID, None)], ids=["a hole", "one physician", "a bare note"])
+def test_a_grid_with_a_hole_is_not_stratified(tmp_path, cells):
+    assert "07_stratification" not in study.analyses(plan(tmp_path, cells))
+
+
+def test_a_full_grid_is_stratified(tmp_path):
+    assert "07_stratification" in study.analyses(plan(tmp_path, GRID))
+
+
+def test_a_study_of_one_document_type_has_no_gap_to_take_apart(tmp_path):
+    chosen = study.load(plan(tmp_path, GRID).path)
+    alone = chosen.__class__(**{**chosen.__dict__, "train": ("CR",), "evaluate": ("CR",)})
+    assert set(study.analyses(alone)) == ALWAYS
+
+
+def test_agreement_needs_a_second_annotator(tmp_path):
+    chosen = plan(tmp_path, second=True)
+    assert "02_inter_annotator_agreement" in study.analyses(chosen)
+    assert len(study.open_second(chosen, "PN")) == 2 and study.open_second(chosen, "CR") is None
+    assert study.second_files(chosen) == [f"{tmp_path}/pn2.xml"]
+
+
+def test_a_second_annotator_of_another_text_stops_the_study_before_it_starts(tmp_path, capsys):
+    chosen = plan(tmp_path, second=True)
+    other = Document("n0", "咳嗽あり。\n", (Entity(0, 2, certainty="positive"),))
+    write_medtxt(Corpus("pn2", (other,)), tmp_path / "pn2.xml")
+    assert study.main(["check", str(chosen.path)]) == 1
+    assert "did not have the same text" in capsys.readouterr().err
+
+
+def test_a_second_annotator_who_is_not_there_is_named(tmp_path):
+    chosen = plan(tmp_path, second=True)
+    (tmp_path / "pn2.xml").unlink()
+    with pytest.raises(DataError, match=r"corpora.PN: there is no .*pn2\.xml"):
+        study.open_second(chosen, "PN")

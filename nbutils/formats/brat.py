@@ -148,6 +148,8 @@ def _joined(fragments: list[tuple[int, ...]], text: str) -> tuple[tuple[int, int
 def _hint(quoted: str, given: list[tuple[int, ...]], text: str) -> str:
     """The usual causes of shifted offsets, where one of them explains this entity."""
     in_units = offset_reader(text, "utf16")
+    if _quoted(text, [(max(in_units(s), 0), max(in_units(e), 0)) for s, e in given]) == _one_line(quoted):
+        return " (they fit if they count UTF-16 code units: say `offsets: utf16` in the study file)"
     causes = {
         " (they fit if CRLF counts as one character: save the note with LF line ends)": (text.replace("\r\n", "\n"), 0),
         " (they fit if the file's byte-order mark counts: save the note without it)": (text, -1),
@@ -158,8 +160,6 @@ def _hint(quoted: str, given: list[tuple[int, ...]], text: str) -> str:
             inside = all(0 <= start < end <= len(other) for start, end in moved)
             if inside and _quoted(other, moved) == _one_line(quoted):
                 return cause
-    if _quoted(text, [(max(in_units(s), 0), max(in_units(e), 0)) for s, e in given]) == _one_line(quoted):
-        return " (they fit if they count UTF-16 code units: say `offsets: utf16` in the study file)"
     return ""
 
 

@@ -209,7 +209,7 @@ def test_faulty_columns_give_file_line_and_mend(tmp_path, content, how, sentence
 def test_offsets_without_the_text_keep_their_places_and_say_so(tmp_path):
     path = written(tmp_path, "a.conll", "-DOCSTART-\nno 0 2 O\nfever 3 8 B-d\n\ncough 10 15 B-d\n")
     corpus = read_corpus(path, "conll", join="offsets")
-    assert corpus.documents[0].text == "no fever\n cough" and "became spaces" in corpus.notices[0]
+    assert corpus.documents[0].text == "no fever\n cough" and "where spaces stand now" in corpus.notices[0]
 
 
 # --- doccano and Label Studio ----------------------------------------------------------------------------------------
@@ -223,7 +223,7 @@ def test_both_shapes_of_doccano_are_read_and_strings_beside_the_text_are_kept(tm
     first, second = (corpus := read_corpus(path, "doccano", labels_as={"D": "d"})).documents
     assert (first.id, first.entities, first.meta) == ("7", (Entity(0, 2),), {"physician": "A"})
     assert (second.id, second.entities) == ("8", (Entity(0, 2),))
-    assert corpus.notices == (f"{path}: 1 relations left out",)
+    assert corpus.notices == (f"{path}: left out 1 relations",)
 
 
 def task(text, *spans, **more):

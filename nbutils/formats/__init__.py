@@ -121,7 +121,7 @@ def read_corpus(
         documents = with_table(documents, table, encoding)
     if names is not None:
         documents = with_names(documents, names, path)
-    notices += [f"{path}: {count} {what} left out" for what, count in sorted(left_out.items())]
+    notices += [f"{path}: left out {count} {what}" for what, count in sorted(left_out.items())]
     return Corpus(
         name or path.stem,
         tuple(documents),

@@ -159,7 +159,7 @@ def _text_by_offsets(note: _Note, read: Read) -> tuple[str, list[list[tuple[int,
             offsets[-1].append((start, end))
             at = end
     if declared is None:
-        read.left_out["texts between tokens, which became spaces (there is no `# text =` line)"] += 1
+        read.left_out["texts between tokens, where spaces stand now (there is no `# text =` line)"] += 1
     return "".join(pieces) if declared is None else str(declared), offsets
 
 

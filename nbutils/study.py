@@ -258,7 +258,8 @@ def open_corpora(study: Study) -> dict[str, Corpus]:
 def open_corpus(study: Study, name: str) -> Corpus:
     path, entry = corpus_path(study, name), study.corpora[name]
     corpus = read_corpus(path, name=name, **entry.reading)
-    chosen = select(corpus, study.labels, study.certainties)
+    notices = tuple(notice.replace(f"{ROOT}/", "") for notice in corpus.notices)  # no path of this machine
+    chosen = select(replace(corpus, notices=notices), study.labels, study.certainties)
     if any(d.entities for d in corpus) and not any(d.entities for d in chosen):
         raise DataError(
             f"{study.path}, corpora.{name}: none of its entities has the labels and certainties of the study; "

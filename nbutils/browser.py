@@ -74,7 +74,7 @@ def page(
         line = views.line_view(document.text, None, marked)
     else:
         line = views.line_view(document.text, gold, marked) + counts(document, predictions, titles)
-    return views.heading(document) + line + views.legend()
+    return views.heading(document) + views.legend() + line  # the legend first: a long note would push it out of sight
 
 
 def counts(document: Document, predictions: Mapping[str, Prediction], titles: Mapping[str, str]) -> str:

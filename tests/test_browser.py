@@ -60,7 +60,7 @@ def test_gold_prediction_and_difference_are_three_views():
     pages = {}
     for way in ("gold", "prediction", "difference"):
         shown.way.value = way
-        pages[way] = shown.page.value.split("</div>")[0]
+        pages[way] = shown.page.value.split("white-space:pre-wrap")[1].split("</div>")[0]
     assert "border-bottom" in pages["gold"] and "⟦" not in pages["gold"] and "missed" not in pages["gold"]
     assert (
         "border-bottom" not in pages["prediction"] and "⟦" in pages["prediction"] and "wrong" not in pages["prediction"]

@@ -32,7 +32,8 @@ def found_by(runs: Iterable[Run], corpus: Corpus) -> dict[str, dict[str, Predict
 
 
 def browser(corpus: Corpus, found: Found | None = None, *, titles: Mapping[str, str] | None = None) -> widgets.VBox:
-    """Menus over one note at a time; everything can be reached with Tab, arrow keys, Space and Enter."""
+    """Menus over one note at a time. Without a mouse: Tab goes on, Space presses a button or opens a menu, arrow keys
+    and Enter choose in it (on a closed menu JupyterLab takes the arrow keys for itself)."""
     return _Browser(corpus, found or {}, titles or {}).box
 
 

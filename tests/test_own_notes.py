@@ -61,7 +61,10 @@ def test_what_brat_knows_beside_entities_is_counted_and_reported(tmp_path):
 def test_a_discontinuous_span_is_refused_with_its_line_until_the_user_chooses(tmp_path):
     folder = brat(tmp_path / "b", "T1\td 0 2\t発熱\nT2\td 0 1;3 4\t発 咳\n")
     sentence = refused(folder, "brat")
-    assert "1.ann, line 2: T2 is discontinuous (0 1;3 4)" in sentence and "discontinuous: fragments" in sentence
+    assert (
+        "1.ann, line 2: T2 is discontinuous (0 1;3 4; 1 such in this file)" in sentence
+        and "discontinuous: fragments" in sentence
+    )
 
 
 @pytest.mark.parametrize(("choice", "spans"), [("fragments", [(0, 1), (3, 4)]), ("cover", [(0, 4)])])
@@ -355,6 +358,13 @@ def test_the_check_tells_what_was_read_and_what_was_left_out(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "MINE (private): 1 notes, 1 entities, 1 cases" in out and 'of the type "Drug"' in out
     assert "発熱" not in out
+
+
+def test_rows_of_a_nursing_file_that_ask_for_something_else_are_counted(tmp_path):
+    rows = "tag,question,answer\nd,「発熱あり」,['発熱']\nm-key,「発熱あり」,[]\n"
+    corpus = read_corpus(written(tmp_path, "n.csv", rows), "jmed", private=True)
+    assert [e.key for e in corpus.documents[0].entities] == [(0, 2, "d")] and corpus.private and corpus.silver
+    assert '1 rows with the tag "m-key"' in corpus.notices[0]
 
 
 def test_no_sentence_about_a_fault_quotes_a_note(tmp_path):

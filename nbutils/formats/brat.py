@@ -185,7 +185,7 @@ def _spans(b: _TextBound, how: Reading, read: Read, n_pieces: int) -> list[tuple
         read.notices.append(f"{b.place}: {b.id} is discontinuous ({shown}); it was read as {cover[0]}–{cover[1]}")
         return [cover]
     raise DataError(
-        f"{b.place}: {b.id} is discontinuous ({shown}), as are {n_pieces} in this file; say `discontinuous: fragments` "
+        f"{b.place}: {b.id} is discontinuous ({shown}; {n_pieces} such in this file); say `discontinuous: fragments` "
         "(an entity a piece) or `discontinuous: cover` (from the first piece to the last) in the study file"
     )
 

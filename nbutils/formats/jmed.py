@@ -22,7 +22,7 @@ def read_jmed(path: Path, how: Reading) -> Read:
     """
     text = text_of(path, how.encoding)
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    documents: list[Document] = []
+    read = Read(documents := [])
     csv.field_size_limit(files.MAX_BYTES)
     line = 1
     try:
@@ -33,9 +33,11 @@ def read_jmed(path: Path, how: Reading) -> Read:
             if row["tag"] == "d":
                 id = f"{path.stem}-{len(documents) + 1:03d}"
                 documents.append(_jmed_document(id, row["question"], row["answer"], f"{path}, line {first}"))
+            else:
+                read.left_out[f'rows with the tag "{row["tag"]}"'] += 1
     except csv.Error as error:
         raise DataError(f"{path}, line {reader.line_num}: not CSV ({error}); fetch the file anew") from None
-    return Read(documents)
+    return read
 
 
 def _jmed_document(id: str, question: str | None, answer: str | None, where: str) -> Document:

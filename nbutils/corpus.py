@@ -62,7 +62,8 @@ class Document:
 class Corpus:
     """Documents and where they may go: the text of a `private` corpus never leaves the machine.
 
-    `silver` says that the entities were projected from strings, not marked by a person at that place.
+    `silver` says that the entities were projected from strings, not marked by a person at that place; `notices` say in
+    a sentence each what reading the files changed or left out.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Corpus:
     private: bool = False
     silver: bool = False
     meta: Mapping[str, str] = field(default_factory=dict)
+    notices: tuple[str, ...] = field(default=(), compare=False)
 
     def __len__(self) -> int:
         return len(self.documents)
@@ -203,6 +205,12 @@ def separated(entity: Entity) -> Entity:
     if not label or certainty not in (*CERTAINTIES, UNMARKED):
         return entity
     return replace(entity, label=label, certainty=None if certainty == UNMARKED else certainty)
+
+
+def spans_only(corpus: Corpus) -> Corpus:
+    """The corpus with nothing but start, end and type of its entities, for formats that can hold no more."""
+    bare = (replace(d, entities=tuple(Entity(*e.key) for e in d.entities)) for d in corpus.documents)
+    return replace(corpus, documents=tuple(bare), meta={})
 
 
 def statistics(corpora: Iterable[Corpus]) -> pd.DataFrame:

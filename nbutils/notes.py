@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from nbutils.corpus import Document
-from nbutils.formats import DataError, _decode, jsonl_document, read_medtxt
+from nbutils.formats import DataError, jsonl_document, read_corpus
+from nbutils.formats.files import decoded
 
 SUFFIXES = (".txt", ".jsonl", ".xml")
 MARKS = {  # UTF-32 before UTF-16, whose mark is the beginning of it
@@ -57,7 +58,7 @@ def read_notes(path: str | Path, encoding: str | None = None) -> Iterator[Docume
         elif file.suffix.lower() == ".jsonl":
             yield from _json_lines(file, encoding)
         else:
-            yield from (d.without_entities() for d in read_medtxt(file)[0])
+            yield from (d.without_entities() for d in read_corpus(file))
 
 
 def survey(path: str | Path, encoding: str | None = None) -> Survey:
@@ -124,7 +125,7 @@ def _id_of(file: Path, root: Path) -> str:
 def _text(file: Path, encoding: str | None) -> str:
     data = file.read_bytes()
     _check_mark(file, data[:4], encoding or "utf-8")
-    return _decode(file, data, encoding or "utf-8")
+    return decoded(file, data, encoding or "utf-8")
 
 
 def _json_lines(file: Path, encoding: str | None) -> Iterator[Document]:

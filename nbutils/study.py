@@ -24,7 +24,7 @@ import yaml
 from nbutils import ROOT
 from nbutils.agreement import paired
 from nbutils.corpus import MEDTXT_TAGS, WITHOUT_CERTAINTY, Corpus, entity_types, fingerprint, select
-from nbutils.formats import CERTAINTIES, READERS, DataError, read_corpus
+from nbutils.formats import CERTAINTIES, FORMATS, DataError, files_of, read_corpus
 from nbutils.runs import (
     Run,
     checkpoint_folder,
@@ -47,19 +47,33 @@ NOTEBOOKS = {
     "lora": "notebooks/04_lora_finetune.ipynb",
     "icl": "notebooks/05_icl_baselines.ipynb",
 }
+_USE = {"train": "learn from", "evaluate": "score against"}
 STEPWISE = frozenset({"bert", "lora"})  # kinds whose training can be cut off and gone on with
 TINY_OF = {"bert": "tiny/encoder", "lora": "tiny/llm", "icl": "tiny/llm"}
 
 
 @dataclass(frozen=True)
 class CorpusEntry:
-    """Where a corpus lies; `$NAME` in the path is taken from the environment."""
+    """Where a corpus lies (`$NAME` comes from the environment) and how to read it: docs/your_own_notes.md."""
 
     path: str
     format: str = "medtxt"
     private: bool = False
     encoding: str | None = None
+    meta: str | None = None  # a CSV beside the notes: id, case, physician, …
+    names: str | None = None  # what file names say, such as "{physician}_{case}"
+    labels_as: Mapping[str, str] | None = None  # type in the file: type in the study
+    overlaps: str | None = None
+    discontinuous: str | None = None
+    offsets: str | None = None
+    join: str | None = None
+    documents: str | None = None
     second: str | None = None  # a second annotator's entities on some of its documents, in the same format
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """What `read_corpus` is told beside path and name."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("path", "second")}
 
 
 @dataclass(frozen=True)
@@ -134,15 +148,19 @@ def load(path: str | Path) -> Study:
         for n, c in _mapping(keys.pop("corpora"), f"{path}, corpora").items()
     }
     for name, entry in corpora.items():
-        if entry.format not in READERS:
-            raise DataError(f'{path}, corpora.{name}: unknown format "{entry.format}"; use one of {", ".join(READERS)}')
+        if entry.format not in FORMATS:
+            raise DataError(f'{path}, corpora.{name}: unknown format "{entry.format}"; use one of {", ".join(FORMATS)}')
+        if not all(isinstance(x, str) for pair in (entry.labels_as or {}).items() for x in pair):
+            raise DataError(
+                f"{path}, corpora.{name}.labels_as: write TYPE-IN-THE-FILE: TYPE-IN-THE-STUDY, both as text"
+            )
     seeds = _seeds(keys.pop("seeds", (0, 1, 2)), f"{path}, seeds")
     systems = {
         _name(n, path): _system(n, s, seeds, f"{path}, systems.{n}")
         for n, s in _mapping(keys.pop("systems"), f"{path}, systems").items()
     }
     keys = {k: tuple(v) if isinstance(v, list) else v for k, v in keys.items()}
-    names = tuple(corpora)
+    names = tuple(name for name, entry in corpora.items() if entry.format != "text")  # nothing to learn or score there
     study = Study(name=path.stem, corpora=corpora, systems=systems, seeds=seeds, path=path,
                   **({"train": names, "evaluate": names} | keys))  # fmt: skip
     for kind, chosen in study.tiny.items():
@@ -156,6 +174,10 @@ def load(path: str | Path) -> Study:
         for name in chosen:
             if name not in corpora:
                 raise DataError(f'{path}, {key}: no corpus "{name}"{_nearest(name, corpora)}')
+            if corpora[name].format == "text":
+                raise DataError(
+                    f"{path}, {key}: {name} is bare text, without entities to {_USE[key]}; take it out of {key}"
+                )
     for certainty in study.certainties or ():
         if certainty not in CERTAINTIES:
             raise DataError(f'{path}, certainties: unknown certainty "{certainty}"{_nearest(certainty, CERTAINTIES)}')
@@ -283,7 +305,9 @@ def open_corpora(study: Study) -> dict[str, Corpus]:
 
 def open_corpus(study: Study, name: str) -> Corpus:
     path, entry = corpus_path(study, name), study.corpora[name]
-    corpus = read_corpus(path, entry.format, name, private=entry.private, encoding=entry.encoding)
+    corpus = read_corpus(path, name=name, **entry.reading)
+    notices = tuple(notice.replace(f"{ROOT}/", "") for notice in corpus.notices)  # no path of this machine
+    corpus = replace(corpus, notices=notices)
     chosen = select(corpus, study.labels, study.certainties, certainty_in_type=study.certainty_in_type)
     if any(d.entities for d in corpus) and not any(d.entities for d in chosen):
         raise DataError(
@@ -302,7 +326,7 @@ def corpus_path(study: Study, name: str) -> Path:
     """Where a corpus lies: relative paths count from the repository, `$NAME` comes from the environment."""
     if name not in study.corpora:
         raise DataError(f'{study.path}, corpora: no corpus "{name}"{_nearest(name, study.corpora)}')
-    path = os.path.expandvars(study.corpora[name].path)
+    path = os.path.expanduser(os.path.expandvars(study.corpora[name].path))
     if "$" in path:
         variable = path[path.index("$") :].split("/")[0]
         raise DataError(f"{study.path}, corpora.{name}: {variable} is not set; set it to the folder of that corpus")
@@ -316,8 +340,7 @@ def corpus_files(study: Study) -> list[str]:
     """Every file that the study reads text from."""
     files = []
     for name, entry in study.corpora.items():
-        path, suffix = corpus_path(study, name), READERS[entry.format][1]
-        files += sorted(map(str, path.glob(f"*{suffix}"))) if path.is_dir() else [str(path)]
+        files += map(str, files_of(corpus_path(study, name), entry.format, entry.meta))
     return files
 
 
@@ -602,11 +625,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in study.corpora:
             if (second := open_second(study, name)) is not None:
                 paired(corpora[name], second)
+        for corpus in corpora.values():
+            print(_about(corpus))
         print(f"{study.path}: the settings and {len(study.corpora)} corpora are sound; {len(list(study.runs()))} runs")
     except (ValueError, OSError) as error:  # DataError is a ValueError
         print(error, file=sys.stderr)
         return 1
     return 0
+
+
+def _about(corpus: Corpus, shown: int = 20) -> str:
+    """What was read, for a person to compare with what should be there: counts, then what reading left out."""
+    counts = {"notes": len(corpus), "entities": sum(len(d.entities) for d in corpus)}
+    for key in ("case", "physician"):
+        values = {d.meta[key] for d in corpus if d.meta.get(key)}
+        counts |= {f"{key}s": len(values)} if values else {}
+    kind = " (private)" if corpus.private else ""
+    lines = [
+        f"{corpus.name}{kind}: " + ", ".join(f"{n:,} {what}" for what, n in counts.items()),
+        *corpus.notices[:shown],
+    ]
+    hidden = len(corpus.notices) - shown
+    return "\n  ".join([*lines, f"… and {hidden:,} more of this kind"] if hidden > 0 else lines)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,6 @@ from tqdm.auto import tqdm
 from nbutils import ROOT
 from nbutils.corpus import MEDTXT_TAGS, Document, Entity, Tagger, problems, separated
 from nbutils.formats import (
-    MAX_BYTES,
     MEDTXT_HEAD,
     MEDTXT_TAIL,
     DataError,
@@ -36,6 +35,7 @@ from nbutils.formats import (
     medtxt_problem,
     written_whole,
 )
+from nbutils.formats.files import MAX_BYTES
 from nbutils.notes import Survey, read_notes, survey
 from nbutils.runs import Run, git_commit, read_run
 from nbutils.settings import SETTINGS

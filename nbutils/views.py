@@ -1,7 +1,8 @@
 """Notes with their entities in the text, as HTML: gold underlined, predictions in brackets, agreement in colour.
 
 Knows text and spans. Everything that comes from a note is escaped, so a note cannot put markup into the page. Readable
-without colour: a solid line below is gold, ⟦ ⟧ is a prediction, and a span that has both with the same ends is right.
+without colour: a line below is gold (solid where it was found, dashed where it was missed, double where the borders or
+types differ), ⟦ ⟧ is a prediction, and what has brackets and no line is wrong.
 """
 
 from __future__ import annotations
@@ -18,8 +19,11 @@ from IPython.display import HTML
 from nbutils.corpus import Document, Entity, Prediction
 
 Span = tuple  # (start, end) or (start, end, type); two spans are alike when all of it is
-BACKGROUNDS = {"found": "#b7e4c7", "missed": "#ffd8a8", "wrong": "#f4b6c2", "border": "#fff3a3"}
+# Okabe and Ito's hues, lightened until black text reads well on them; the line below tells them apart in grey print.
+BACKGROUNDS = {"gold": "#cde5f5", "found": "#a6dcc8", "missed": "#f8d9a0", "wrong": "#f0c3da", "border": "#f7f1b0"}
+LINES = {"gold": "2px solid", "found": "2px solid", "missed": "2px dashed", "border": "4px double"}
 MEANINGS = {
+    "gold": "gold",
     "found": "found: gold and predicted alike",
     "missed": "missed: gold only",
     "wrong": "wrong: predicted only",
@@ -29,42 +33,50 @@ FILTERS = ("system", "side", "kind", "physician", "case")
 ALL = "all"
 
 
-def highlight(text: str, gold: Iterable[Span], predicted: Iterable[Span] = ()) -> str:
+def highlight(text: str, gold: Iterable[Span] | None, predicted: Iterable[Span] | None = None) -> str:
     """The text as HTML with its gold spans underlined and its predicted spans in ⟦ ⟧.
 
-    Taking away the tags and the marks (class `mark`) gives back the text; spans outside the text are cut to it.
+    None instead of spans means that there is nothing to compare with: gold alone is neither found nor missed, and a
+    prediction alone neither right nor wrong. Taking away the tags and the marks (class `mark`) gives back the text;
+    spans outside the text are cut to it.
     """
-    gold, predicted = (sorted({_cut(span, len(text)) for span in spans} - {None}) for spans in (gold, predicted))
+    compared = gold is not None and predicted is not None
+    gold, predicted = (sorted({_cut(span, len(text)) for span in given or ()} - {None}) for given in (gold, predicted))
     cuts = sorted({0, len(text)} | {place for span in (*gold, *predicted) for place in span[:2]})
     parts = []
     for start, end in pairwise(cuts):
         parts.append(_marks(start, predicted))
-        parts.append(_piece(text, start, end, gold, predicted))
+        parts.append(_piece(text, start, end, gold, predicted, compared))
     return "".join([*parts, _marks(len(text), predicted)])
 
 
-def line_view(line: str, gold: Iterable[Span], predicted: Iterable[Span] = ()) -> str:
-    """A highlighted line or note that keeps its spaces and line breaks."""
-    return f'<div style="white-space:pre-wrap;line-height:2;font-size:110%">{highlight(line, gold, predicted)}</div>'
+def line_view(line: str, gold: Iterable[Span] | None, predicted: Iterable[Span] | None = None) -> str:
+    """A highlighted line or note that keeps its spaces and line breaks, in columns that an eye can follow."""
+    style = "white-space:pre-wrap;overflow-wrap:anywhere;max-width:48em;line-height:2;font-size:110%"
+    return f'<div style="{style}">{highlight(line, gold, predicted)}</div>'
 
 
 def note(document: Document, prediction: Prediction | None = None) -> HTML:
     """A whole note with gold and predicted entities, its id and what its file says about it."""
+    found = spans(prediction.entities) if prediction else None
+    return HTML(f"{heading(document)}{line_view(document.text, spans(document.entities), found)}{legend()}")
+
+
+def heading(document: Document) -> str:
+    """A note's id and what its file says about it."""
     about = ", ".join(f"{key} {value}" for key, value in document.meta.items() if value)
-    head = f"<b>{escape(document.id)}</b> {escape(about)}"
-    found = _spans(prediction.entities) if prediction else []
-    return HTML(f"<p>{head}</p>{line_view(document.text, _spans(document.entities), found)}{legend()}")
+    return f"<p><b>{escape(document.id)}</b> {escape(about)}</p>"
 
 
 def side_by_side(document: Document, predictions: Mapping[str, Prediction]) -> HTML:
     """One note under several systems (or annotators), a column each, every one against the same gold."""
     heads = "".join(f"<th style='text-align:left'>{escape(name)}</th>" for name in predictions)
-    gold = _spans(document.entities)
+    gold = spans(document.entities)
     cells = "".join(
-        f"<td style='text-align:left;vertical-align:top'>{line_view(document.text, gold, _spans(p.entities))}</td>"
+        f"<td style='text-align:left;vertical-align:top'>{line_view(document.text, gold, spans(p.entities))}</td>"
         for p in predictions.values()
     )
-    return HTML(f"<p><b>{escape(document.id)}</b></p><table><tr>{heads}</tr><tr>{cells}</tr></table>{legend()}")
+    return HTML(f"{heading(document)}<table><tr>{heads}</tr><tr>{cells}</tr></table>{legend()}")
 
 
 def two_annotators(differing: Iterable[tuple[str, str, Sequence[Entity], Sequence[Entity]]]) -> HTML:
@@ -102,8 +114,9 @@ def _annotated(line: str, mine: Sequence[Entity], other: Sequence[Entity]) -> st
 
 def legend() -> str:
     """What lines, brackets and colours mean."""
-    samples = {"found": [[(0, 2)], [(0, 2)]], "missed": [[(0, 2)], []], "wrong": [[], [(0, 2)]]}
-    shown = [f"{highlight('発熱', *spans)} {MEANINGS[status]}" for status, spans in samples.items()]
+    both, none = [(0, 2)], []
+    samples = {"gold": (both, None), "found": (both, both), "missed": (both, none), "wrong": (none, both)}
+    shown = [f"{highlight('発熱', *marks)} {MEANINGS[status]}" for status, marks in samples.items()]
     shown.append(f"{highlight('左胸痛', [(0, 3)], [(1, 3)])} {MEANINGS['border']}")
     return f'<p style="font-size:90%">{" &emsp; ".join(shown)}</p>'
 
@@ -172,7 +185,9 @@ def _marks(place: int, predicted: Sequence[Span]) -> str:
     return f'<span class="mark" style="user-select:none;font-weight:bold">{marks}</span>' if marks else ""
 
 
-def _piece(text: str, start: int, end: int, gold: Sequence[Span], predicted: Sequence[Span]) -> str:
+def _piece(
+    text: str, start: int, end: int, gold: Sequence[Span], predicted: Sequence[Span], compared: bool = True
+) -> str:
     """A stretch of text in which nothing begins or ends, in the style of the spans that cover it."""
     of_gold = next((s for s in gold if s[0] <= start and end <= s[1]), None)
     of_predicted = next((s for s in predicted if s[0] <= start and end <= s[1]), None)
@@ -182,15 +197,20 @@ def _piece(text: str, start: int, end: int, gold: Sequence[Span], predicted: Seq
     status = "wrong" if not of_gold else "missed" if not of_predicted else "border"
     if of_gold and of_gold == of_predicted:
         status = "found"
+    meaning = MEANINGS[status] if compared else "gold" if of_gold else "predicted"
+    status = status if compared else "gold"
     style = f"background:{BACKGROUNDS[status]};color:black"
     if of_gold:
-        style += ";border-bottom:2px solid black"
+        style += f";border-bottom:{LINES[status]} black"
         # A gap where a gold span begins, so that two adjacent ones stay two.
         style += ";margin-left:2px" if of_gold[0] == start else ""
-    return f'<span title="{MEANINGS[status]}" style="{style}">{content}</span>'
+    types = " · ".join(dict.fromkeys(str(s[2]) for s in (of_gold, of_predicted) if s and len(s) > 2))
+    title = f"{meaning} ({types})" if types else meaning
+    return f'<span title="{escape(title)}" style="{style}">{content}</span>'
 
 
-def _spans(entities: Iterable[Entity]) -> list[Span]:
+def spans(entities: Iterable[Entity]) -> list[Span]:
+    """What `highlight` draws of entities: start, end, type."""
     return [e.key for e in entities]
 
 

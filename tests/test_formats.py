@@ -127,7 +127,7 @@ def test_an_encoding_is_never_guessed(tmp_path):
 
 def test_an_empty_and_a_huge_file_are_refused(tmp_path, monkeypatch):
     assert "empty" in refused(tmp_path, "")
-    monkeypatch.setattr(f, "MAX_BYTES", 10)
+    monkeypatch.setattr(f.files, "MAX_BYTES", 10)
     assert "split the file" in refused(tmp_path, HEAD)
 
 

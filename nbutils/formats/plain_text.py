@@ -1,0 +1,42 @@
+"""Bare notes, one .txt file each: to be tagged, or the text half of brat. Knows file names and document ids."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from nbutils.corpus import Corpus, Document
+from nbutils.formats.files import DataError, text_of, written_whole
+from nbutils.formats.reading import Read, Reading
+
+# What every file system takes; a name with a leading dot is hidden and would not be read again.
+_NAME = re.compile(r"""(?![.])[^\x00-\x1f\x7f/\\:*?"<>|]{1,80}(?<![. ])""")
+
+
+def read_text(path: Path, how: Reading) -> Read:
+    """One note without entities; the text is the whole file, line ends as they are."""
+    return Read([Document(document_id(path, how.root), text_of(path, how.encoding))])
+
+
+def write_text(corpus: Corpus, folder: Path) -> None:
+    """One .txt file a document."""
+    for document in corpus:
+        if document.entities:
+            raise DataError(
+                f'document "{document.id}" has entities, which plain text cannot hold; write brat or JSONL instead'
+            )
+        with written_whole(file_for(document, folder)) as file:
+            file.write(document.text)
+
+
+def document_id(path: Path, root: Path | None) -> str:
+    """The file's name without its ending, after the folders between the corpus' folder and it."""
+    return (path.relative_to(root) if root else Path(path.name)).with_suffix("").as_posix()
+
+
+def file_for(document: Document, folder: Path) -> Path:
+    """The .txt file of a document, inside the folder whatever its id says."""
+    parts = document.id.split("/")
+    if not all(_NAME.fullmatch(part) for part in parts):
+        raise DataError(f"document {document.id!r}: its id cannot be a file name; rename it or write JSONL instead")
+    return folder.joinpath(*parts[:-1], f"{parts[-1]}.txt")

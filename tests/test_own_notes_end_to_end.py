@@ -1,0 +1,73 @@
+"""A folder of brat notes goes through the study unchanged: check, grid, table, notebook 11; no text gets out."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from nbutils import ROOT, statistics, stratify, study
+from nbutils.corpus import Corpus
+from nbutils.formats import read_corpus, write_corpus
+from nbutils.runs import read_runs
+
+STUDY = """
+figures: runs/{name}/figures
+corpora:
+  CR: {{path: {folder}/cr.xml}}
+  MINE: {{path: {folder}/mine, format: brat, private: true, names: "{{physician}}_{{case}}",
+         labels_as: {{Disease: d, Symptom: d}}, discontinuous: fragments}}
+train: [CR]
+seeds: [0]
+systems:
+  crf: {{iterations: 20, title: A CRF}}
+"""
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory):
+    """A small study of case reports and brat notes without a table: the names of the files say who and which case."""
+    folder = tmp_path_factory.mktemp("own")
+    write_corpus(Corpus("CR", read_corpus(ROOT / "data" / "cr").documents[:10]), folder / "cr.xml")
+    shutil.copytree(ROOT / "data/examples/own_notes", folder / "mine")
+    (folder / "mine/notes.csv").unlink()
+    name = f"own-{os.getpid()}"
+    path = folder / f"{name}.yaml"
+    path.write_text(STUDY.format(name=name, folder=folder), encoding="utf-8")
+    yield study.load(path)
+    shutil.rmtree(ROOT / "runs" / name, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def finished(plan):
+    """What the whole grid printed."""
+    command = [sys.executable, "-m", "nbutils.study", "run", str(plan.path), "--cores", "1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_table_has_the_score_on_notes_of_ones_own(finished):
+    assert "| A CRF |" in finished and "→MINE (OOD)" in finished and "ΔCR→MINE" in finished
+
+
+def test_case_and_physician_reach_the_stratified_tables(plan, finished):
+    corpora = study.open_corpora(plan)
+    evaluated = statistics.evaluations(plan, read_runs(ROOT / "runs", plan.name), corpora)
+    notes = stratify.note_table(stratify.in_setting(plan, evaluated, "CR", "MINE"))
+    assert set(notes["physician"]) == {"mori", "sato"} and len(set(notes["case"])) == 4
+
+
+def test_notebook_11_runs_on_it_and_holds_no_text_of_a_private_note(plan, finished, tmp_path):
+    command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--log-level", "ERROR", "-k", "python3",
+               str(ROOT / "notebooks/11_your_own_notes.ipynb"), str(tmp_path / "11.ipynb"),
+               "-p", "study_file", str(plan.path), "-p", "n_boot", "20"]  # fmt: skip
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    notebook = json.loads((tmp_path / "11.ipynb").read_text(encoding="utf-8"))
+    saved = json.dumps([c.get("outputs") for c in notebook["cells"]] + [notebook["metadata"]], ensure_ascii=False)
+    assert "discontinuous" in saved and "is private" in saved
+    for document in study.open_corpora(plan)["MINE"]:
+        assert not any(line in saved for line in document.text.splitlines() if len(line) > 5)

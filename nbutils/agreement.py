@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from nbutils.corpus import Corpus, Document, Entity
+from nbutils.privacy import shown
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def bootstrap_f1(each: Sequence[Agreement], *, n_boot: int = 1000, seed: int = 0
 def disagreements(pairs: Iterable[tuple[Document, Document]]) -> pd.DataFrame:
     """Every entity that only one annotator marked exactly, in its line, with what the other marked there."""
     rows = []
-    for first, second in pairs:
+    for first, second in ((shown(first), shown(second)) for first, second in pairs):
         for who, mine, other in (("first", first, second), ("second", second, first)):
             theirs = {e.key for e in other.entities}
             for e in mine.entities:

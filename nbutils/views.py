@@ -16,6 +16,7 @@ import pandas as pd
 from IPython.display import HTML
 
 from nbutils.corpus import Document, Entity, Prediction
+from nbutils.privacy import shown
 
 Span = tuple  # (start, end) or (start, end, type); two spans are alike when all of it is
 BACKGROUNDS = {"found": "#b7e4c7", "missed": "#ffd8a8", "wrong": "#f4b6c2", "border": "#fff3a3"}
@@ -50,6 +51,7 @@ def line_view(line: str, gold: Iterable[Span], predicted: Iterable[Span] = ()) -
 
 def note(document: Document, prediction: Prediction | None = None) -> HTML:
     """A whole note with gold and predicted entities, its id and what its file says about it."""
+    document = shown(document)
     about = ", ".join(f"{key} {value}" for key, value in document.meta.items() if value)
     head = f"<b>{escape(document.id)}</b> {escape(about)}"
     found = _spans(prediction.entities) if prediction else []
@@ -58,6 +60,7 @@ def note(document: Document, prediction: Prediction | None = None) -> HTML:
 
 def side_by_side(document: Document, predictions: Mapping[str, Prediction]) -> HTML:
     """One note under several systems (or annotators), a column each, every one against the same gold."""
+    document = shown(document)
     heads = "".join(f"<th style='text-align:left'>{escape(name)}</th>" for name in predictions)
     gold = _spans(document.entities)
     cells = "".join(

@@ -10,7 +10,7 @@ export JUPYTER_PLATFORM_DIRS = 1
 BIN = .venv/bin
 RUN = PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONPATH="$(CURDIR)"
 
-.PHONY: help install study test lab bench check-data check-study clean outputs slurm audit report readme
+.PHONY: help install study test lab bench check-data check-study clean outputs slurm audit report readme badges
 
 help:  ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -41,6 +41,9 @@ report: install  ## build the study's results and executed notebooks as a static
 
 readme: install  ## put the demo's result table into the READMEs
 	@$(RUN) python -m nbutils.report readme studies/demo.yaml
+
+badges: install  ## put badges for hosted notebooks into the READMEs: REPO=owner/name on GitHub
+	@$(RUN) python -m nbutils.badges $(REPO)
 
 audit: install  ## compare the locked versions with published advisories (needs a connection; installs pip-audit apart)
 	@test -x .audit/bin/pip-audit || { $(PYTHON) -m venv .audit && .audit/bin/pip install --quiet pip-audit==2.10.1; } \

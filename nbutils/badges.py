@@ -8,12 +8,10 @@ import sys
 from collections.abc import Sequence
 from urllib.parse import quote
 
-from nbutils import ROOT
-from nbutils.formats import DataError, written_whole
+from nbutils import readmes
+from nbutils.formats import DataError
 from nbutils.outputs import notebooks
 
-READMES = ("README.md", "README.ja.md")
-BEGIN, END = "<!-- badges -->", "<!-- /badges -->"
 START = "notebooks/01_data_exploration.ipynb"  # what Binder opens first
 
 
@@ -27,9 +25,7 @@ def table(repository: str, branch: str = "main") -> str:
         DataError: this is no such name.
     """
     if not re.fullmatch(r"[A-Za-z0-9-]+/[A-Za-z0-9._-]+", repository):
-        raise DataError(
-            f'"{repository}" is no owner/name of a repository on GitHub (such as someone/medical-ner)'
-        )
+        raise DataError(f'"{repository}" is no owner/name of a repository on GitHub (such as someone/medical-ner)')
     if not re.fullmatch(r"[\w./-]+", branch):
         raise DataError(f'"{branch}" is no name of a branch')
     binder = f"https://mybinder.org/v2/gh/{repository}/{quote(branch, safe='')}?labpath={quote(START, safe='')}"
@@ -40,19 +36,6 @@ def table(repository: str, branch: str = "main") -> str:
     return "\n".join(lines).removesuffix(" ·")
 
 
-def fill(text: str, badges: str, name: str = "README.md") -> str:
-    """The README with these badges between its marks.
-
-    Raises:
-        DataError: a mark is missing.
-    """
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise DataError(f"{name}: the marks {BEGIN} and {END} are missing; put them where the badges belong")
-    return f"{before}{BEGIN}\n{badges}\n{END}{after}"
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Put badges that open the notebooks in hosted Jupyters into the READMEs."""
     parser = argparse.ArgumentParser(prog="python -m nbutils.badges", description=main.__doc__)
@@ -60,15 +43,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--branch", default="main")
     chosen = parser.parse_args(arguments)
     try:
-        badges = table(chosen.repository, chosen.branch)
-        filled = {p: fill(p.read_text(encoding="utf-8"), badges, p.name) for p in (ROOT / name for name in READMES)}
-        for path, text in filled.items():
-            with written_whole(path) as file:
-                file.write(text)
+        readmes.fill("badges", table(chosen.repository, chosen.branch))
     except (ValueError, OSError) as error:
         print(f"{error}\nUsage: make badges REPO=owner/name", file=sys.stderr)
         return 1
-    print(f"{', '.join(READMES)}: badges for {chosen.repository}")
+    print(f"{', '.join(readmes.READMES)}: badges for {chosen.repository}")
     return 0
 
 

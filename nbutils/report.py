@@ -20,15 +20,13 @@ from nbconvert import HTMLExporter
 from nbconvert.filters import markdown2html
 from pygments.formatters import HtmlFormatter
 
-from nbutils import ROOT, dag, plots
+from nbutils import ROOT, dag, plots, readmes
 from nbutils import study as study_file
 from nbutils.formats import DataError, written_whole
 from nbutils.outputs import WIDGET, has_outputs, notebooks
 from nbutils.runs import read_runs
 from nbutils.study import NOTEBOOKS, Study
 
-READMES = ("README.md", "README.ja.md")
-BEGIN, END = "<!-- result -->", "<!-- /result -->"
 STYLE = """
 body{font-family:system-ui,sans-serif;line-height:1.5;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#222}
 table{border-collapse:collapse;margin:1rem 0;font-size:90%}td,th{border:1px solid #bbb;padding:.25rem .6rem}
@@ -104,27 +102,6 @@ def notebook_html(path: Path) -> str:
     return exporter.from_notebook_node(notebook)[0]
 
 
-def fill_readmes(table: str, folder: Path = ROOT) -> list[Path]:
-    """Put the table between the marks of each README; returns those that changed.
-
-    Raises:
-        DataError: a README lacks one of the marks.
-    """
-    changed = []
-    for path in (folder / name for name in READMES if (folder / name).exists()):
-        text = path.read_text(encoding="utf-8")
-        before, begin, rest = text.partition(BEGIN)
-        _, end, after = rest.partition(END)
-        if not begin or not end:
-            raise DataError(f"{path.name}: the marks {BEGIN} and {END} are missing; put them where the table belongs")
-        filled = f"{before}{BEGIN}\n{table}\n{END}{after}"
-        if filled != text:
-            with written_whole(path) as file:
-                file.write(filled)
-            changed.append(path)
-    return changed
-
-
 def _index(table: str, figures: Sequence[Path], pages: Sequence[Page]) -> str:
     shown = "".join(
         f'<figure><img src="{escape(p.name)}" alt="{escape(p.stem.replace("_", " "))}"></figure>' for p in figures
@@ -177,7 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if chosen.command == "site":
             print(f"Open {build(study, ROOT / 'report' / study.name).relative_to(ROOT)} in a browser.")
         else:
-            changed = fill_readmes(result_table(study))
+            changed = readmes.fill("result", result_table(study))
             print(", ".join(p.name for p in changed) + " filled" if changed else "The READMEs show the table already.")
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)

@@ -88,24 +88,3 @@ def test_the_picture_names_every_rule_its_jobs_and_its_notebook():
     shown = {text.get_text() for text in figure.axes[0].texts if text.get_text()}
     plt.close(figure)
     assert shown == {"study × 1", "evaluate × 1\n06_evaluation", "crf × 2\n03_crf_baseline", "tiny_model × 1"}
-
-
-@pytest.mark.parametrize("name", report.READMES)
-def test_a_readme_shows_the_table_of_the_demo(name):
-    text = (ROOT / name).read_text(encoding="utf-8")
-    shown = text.partition(report.BEGIN)[2].partition(report.END)[0].strip()
-    assert shown == report.result_table(study.load(ROOT / "studies" / "demo.yaml")), "run `make readme`"
-
-
-def test_filling_a_readme_changes_nothing_outside_the_marks(tmp_path):
-    path = tmp_path / "README.md"
-    path.write_text(f"above\n{report.BEGIN}\nold\n{report.END}\nbelow\n", encoding="utf-8")
-    assert report.fill_readmes("| new |", tmp_path) == [path]
-    assert path.read_text(encoding="utf-8") == f"above\n{report.BEGIN}\n| new |\n{report.END}\nbelow\n"
-    assert report.fill_readmes("| new |", tmp_path) == []
-
-
-def test_a_readme_without_marks_is_refused(tmp_path):
-    (tmp_path / "README.md").write_text("no marks", encoding="utf-8")
-    with pytest.raises(DataError, match="marks"):
-        report.fill_readmes("| new |", tmp_path)

@@ -12,11 +12,12 @@ BIN = .venv/bin
 TAGGER_RUN := $(RUN)
 override RUN = PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONPATH="$(CURDIR)"
 
-.PHONY: help install study test lab bench reference check-data check-study tag tag-memory clean
+.PHONY: help install study test lab bench reference outputs report readme badges check-data check-study plan tag tag-memory \
+  slurm audit clean
 
 help:  ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' Makefile
-	@echo "options: STUDY=demo|public|FILE.yaml  CORES=$(CORES)"
+	@echo "options: STUDY=demo|public|FILE.yaml  CORES=$(CORES)  PROFILE=slurm  STRICT=1 (make test)"
 
 install: .venv/installed  ## create .venv and install the locked versions
 
@@ -29,14 +30,38 @@ install: .venv/installed  ## create .venv and install the locked versions
 
 STUDY_FILE = $(if $(filter %.yaml,$(STUDY)),$(STUDY),studies/$(STUDY).yaml)
 
-study: install check-study  ## run the study and print its main table (STUDY=demo is offline, on a CPU, in minutes)
-	@$(RUN) python -m nbutils.study run $(STUDY_FILE) --cores $(CORES)
+study: install check-study $(filter slurm,$(PROFILE))  ## run the study and print its main table (STUDY=demo is offline, on a CPU, in minutes)
+	@$(RUN) python -m nbutils.study run $(STUDY_FILE) --cores $(CORES) $(if $(PROFILE),--profile profiles/$(PROFILE))
 
 check-study: install
 	@$(RUN) python -m nbutils.study check $(STUDY_FILE)
 
 test: install  ## all tests that need neither a GPU nor the hub, with coverage
-	@$(RUN) python -m pytest
+	@$(RUN) python -m pytest $(if $(STRICT),--strict-outputs)
+
+report: install  ## build the study's results and executed notebooks as a static site in report/
+	@$(RUN) python -m nbutils.report site $(STUDY_FILE)
+
+readme: install  ## put the demo's result table into the READMEs
+	@$(RUN) python -m nbutils.report readme studies/demo.yaml
+
+badges: install  ## put badges for hosted notebooks into the READMEs: REPO=owner/name on GitHub
+	@$(RUN) python -m nbutils.badges $(REPO)
+
+audit: install  ## compare the locked versions with published advisories (needs a connection; installs pip-audit apart)
+	@test -x .audit/bin/pip-audit || { $(PYTHON) -m venv .audit && .audit/bin/pip install --quiet pip-audit==2.10.1; } \
+	  || { echo "pip-audit could not be installed; it needs a connection. Nothing was audited."; exit 1; }
+	@.audit/bin/pip-audit --strict --requirement requirements.lock --disable-pip --no-deps \
+	  || { echo "Advisories apply (listed above), or the advisory service did not know a package or could not be reached."; exit 1; }
+
+outputs: install  ## execute the notebooks from the reference runs and save them with their outputs
+	@$(RUN) python -m nbutils.outputs make
+
+slurm: .venv/slurm  ## install what `make study PROFILE=slurm` needs besides
+
+.venv/slurm: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -c requirements.lock -e ".[slurm]"
+	@touch $@
 
 lab: install  ## open the notebooks in JupyterLab
 	@$(RUN) jupyter lab --notebook-dir=.
@@ -60,5 +85,5 @@ check-data: install  ## check the bundled corpora against their rules
 	@$(RUN) python -m nbutils.check_data
 
 clean:  ## remove what can be made again (runs, tiny models, caches), but not .venv
-	rm -rf runs models .snakemake .pytest_cache .hypothesis .coverage
+	rm -rf runs models report .snakemake .pytest_cache .hypothesis .coverage
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -13,6 +13,7 @@ import pandas as pd
 from sklearn.metrics import cohen_kappa_score
 
 from nbutils.corpus import Corpus, Document, Entity, lines
+from nbutils.privacy import shown
 
 UNMARKED = "unmarked"  # an entity without a certainty
 
@@ -242,7 +243,7 @@ def disagreements(pairs: Iterable[tuple[Document, Document]]) -> pd.DataFrame:
     how they differ: `certainty`, `border` (some common character) or `only one`.
     """
     rows = []
-    for first, second in pairs:
+    for first, second in ((shown(first), shown(second)) for first, second in pairs):
         for who, mine, other in (("first", first, second), ("second", second, first)):
             theirs = {e.key: _certainty(e) for e in other.entities}
             for e in sorted(mine.entities):
@@ -270,7 +271,7 @@ def lines_that_differ(pairs: Iterable[tuple[Document, Document]]) -> list[tuple[
     In a span, a type or a certainty. Entities are cut to the line and count from its start. For `views.two_annotators`.
     """
     found = []
-    for first, second in pairs:
+    for first, second in ((shown(first), shown(second)) for first, second in pairs):
         for start, end in lines(first.text):
             ours, theirs = (_in_line(d, start, end) for d in (first, second))
             if {(*e.key, e.certainty) for e in ours} != {(*e.key, e.certainty) for e in theirs}:

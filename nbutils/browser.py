@@ -1,7 +1,7 @@
 """A browser for notes in JupyterLab: choose by case and physician, see gold, prediction or their difference, compare.
 
 Knows documents, predictions by system and widgets; how a span looks is the matter of `views`. The text of a private
-corpus is shown only when somebody at the screen asks for it, so that a notebook run by a program holds none of it.
+corpus is covered unless somebody at the screen asks for it (`privacy.reveal`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from IPython.display import HTML
 
 from nbutils import views
 from nbutils.corpus import Corpus, Document, Prediction
+from nbutils.privacy import shown
 from nbutils.runs import Run
 
 ALL = "all"
@@ -63,11 +64,12 @@ def page(
     document: Document, found: Found, way: str, system: str | None = None, titles: Mapping[str, str] | None = None
 ) -> str:
     """One note as HTML: gold, one system's prediction, their difference, or all systems side by side."""
+    document = shown(document)
     titles, gold = titles or {}, views.spans(document.entities)
     predictions = {name: of_notes[document.id] for name, of_notes in found.items() if document.id in of_notes}
     if way == "systems" and predictions:
-        shown = {titles.get(name, name): p for name, p in predictions.items()}
-        return views.side_by_side(document, shown).data + counts(document, predictions, titles)
+        columns = {titles.get(name, name): p for name, p in predictions.items()}
+        return views.side_by_side(document, columns).data + counts(document, predictions, titles)
     marked = views.spans(predictions[system].entities) if system in predictions else None
     if way == "gold" or marked is None:
         line = views.line_view(document.text, gold)

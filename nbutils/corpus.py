@@ -1,6 +1,7 @@
 """Notes and the entities in them: the plain data that every other room of the package passes around.
 
-Knows code-point offsets, lines and counts. Knows nothing of files, models or scores, and imports nothing of ours.
+Knows code-point offsets, lines and counts. Knows nothing of files, models or scores, and imports nothing of ours but
+the rule of what may be shown.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import pandas as pd
+
+from nbutils.privacy import shown
 
 MEDTXT_TAGS = frozenset(["d", "a", "f", "c", "timex3", "t-test", "t-key", "t-val", "m-key", "m-val", "r", "cc", "p"])
 WITHOUT_CERTAINTY = MEDTXT_TAGS - {"d"}  # MedTxt gives a certainty to disease names alone
@@ -49,6 +52,7 @@ class Document:
     text: str
     entities: tuple[Entity, ...] = ()
     meta: Mapping[str, str] = field(default_factory=dict)
+    private: bool = False  # set by its corpus; see privacy.shown
 
     def surface(self, entity: Entity) -> str:
         return self.text[entity.start : entity.end]
@@ -72,6 +76,11 @@ class Corpus:
     silver: bool = False
     meta: Mapping[str, str] = field(default_factory=dict)
     notices: tuple[str, ...] = field(default=(), compare=False)
+
+    def __post_init__(self) -> None:
+        """Every document of a private corpus is private itself, wherever it goes alone."""
+        if self.private and not all(d.private for d in self.documents):
+            object.__setattr__(self, "documents", tuple(replace(d, private=True) for d in self.documents))
 
     def __len__(self) -> int:
         return len(self.documents)
@@ -246,6 +255,7 @@ def top_entities(corpus: Corpus, by: str = "case", n: int = 3) -> pd.DataFrame:
     titles: dict[str, str] = {}
     for document in corpus:
         group = document.meta.get(by, "")
+        document = shown(document)
         titles.setdefault(group, document.meta.get("title", ""))
         groups.setdefault(group, Counter()).update(document.surface(e) for e in document.entities)
     rows = [

@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from nbutils.corpus import Corpus, Document, Entity, Prediction, lines
+from nbutils.privacy import shown
 from nbutils.runs import Run
 from nbutils.scores import pair
 from nbutils.study import Study, evaluation_corpus, split
@@ -167,7 +168,8 @@ def of_runs(
 
     `marked` holds the corpora with every entity, when the study leaves some certainties out. `line` is the line (or
     lines) that the entity stands in; `gold` and `predicted` are all spans there, counted from the line's start, so that
-    a row can be shown by itself. `seen` says whether the entity's string is an entity of the training part.
+    a row can be shown by itself, with the text of private notes covered. `seen` says whether the entity's string is an
+    entity of the training part.
     """
     target = evaluation_corpus(study, corpora, train, evaluate)
     known = {d.surface(e) for d in split(study, corpora[train])[0] for e in d.entities}
@@ -183,7 +185,7 @@ def of_runs(
                 rows.append(
                     {"system": run.system, "seed": run.seed, "document": document.id,
                      "case": document.meta.get("case", ""), "physician": document.meta.get("physician", ""),
-                     "side": side, "kind": kind, "entity": document.surface(entity), "start": entity.start,
+                     "side": side, "kind": kind, "entity": shown(document).surface(entity), "start": entity.start,
                      "end": entity.end, "label": entity.label, "seen": document.surface(entity) in known}
                     | in_its_line(document, prediction.entities, entity)
                 )  # fmt: skip
@@ -204,7 +206,7 @@ def in_its_line(document: Document, predicted: Iterable[Entity], entity: Entity)
             if e.start < end and start < e.end
         )
 
-    return {"line": document.text[start:end], "gold": within(document.entities), "predicted": within(predicted)}
+    return {"line": shown(document).text[start:end], "gold": within(document.entities), "predicted": within(predicted)}
 
 
 def on_document(

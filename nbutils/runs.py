@@ -66,13 +66,17 @@ def run_folder(root: str | Path, study: str, system: str, train: str, seed: int)
 
 
 def write_predictions(predictions: Iterable[Prediction], corpus: Corpus, path: str | Path) -> None:
-    """One JSON object a document: id, hash of its text, entities by offset; never the text itself."""
-    texts = {d.id: d.text for d in corpus}
+    """One JSON object a document: id, hash of its text, entities by offset; never the text itself.
+
+    What a generating model wrote (`raw`) repeats the note; it is kept unless the note is private.
+    """
+    documents = {d.id: d for d in corpus}
     with written_whole(path) as file:
         for p in predictions:
-            row: dict[str, Any] = {"id": p.document_id, "text_hash": text_hash(texts[p.document_id])}
+            document = documents[p.document_id]
+            row: dict[str, Any] = {"id": p.document_id, "text_hash": text_hash(document.text)}
             row["entities"] = [entity_to_json(_rounded(e)) for e in p.entities]
-            if p.raw is not None:
+            if p.raw is not None and not document.private:
                 row["raw"] = p.raw
             if p.repairs:
                 row["repairs"] = dict(p.repairs)

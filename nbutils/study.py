@@ -545,13 +545,15 @@ def _hub_notes(models: Sequence[tuple[str, str | None]]) -> None:
         print(note, file=sys.stderr)
 
 
-def run_grid(study: Study, cores: int) -> int:
+def run_grid(study: Study, cores: int, profile: str | None = None) -> int:
     """Run what is missing of the study through Snakemake, then print the main table; returns the exit status.
 
-    Killed at any point and called again, it repeats only the jobs that had not finished.
+    Killed at any point and called again, it repeats only the jobs that had not finished. With a `profile` (a folder
+    with Snakemake options, such as profiles/slurm) the jobs run where that one says, and `cores` is not used.
     """
+    where = ["--profile", profile] if profile else ["--cores", str(cores)]
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(ROOT),
-               "--config", f"study={study.path.resolve()}", "--cores", str(cores), "--rerun-incomplete", "--nolock",
+               "--config", f"study={study.path.resolve()}", *where, "--rerun-incomplete", "--nolock",
                "--keep-going",
                "--show-failed-logs", "--quiet", "rules", "host", "reason"]  # fmt: skip
     n_before = len(_finished(study))
@@ -595,6 +597,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command.add_argument("file", help="the study file")
         if name == "run":
             command.add_argument("--cores", type=int, default=os.cpu_count())
+            command.add_argument("--profile", help="where the jobs run, if not here: a Snakemake profile's folder")
         if name == "tiny":
             command.add_argument("train", help="the training corpus")
             command.add_argument("kind", choices=list(TINY))
@@ -606,7 +609,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         study = load(chosen.file)
         if chosen.command == "run":
-            return run_grid(study, chosen.cores)
+            return run_grid(study, chosen.cores, chosen.profile)
         if chosen.command == "tiny":
             build_tiny(study, chosen.train, chosen.kind)
             return 0

@@ -17,6 +17,7 @@ import pandas as pd
 from IPython.display import HTML
 
 from nbutils.corpus import Document, Entity, Prediction
+from nbutils.privacy import shown
 
 Span = tuple  # (start, end) or (start, end, type); two spans are alike when all of it is
 # Okabe and Ito's hues, lightened until black text reads well on them; the line below tells them apart in grey print.
@@ -58,6 +59,7 @@ def line_view(line: str, gold: Iterable[Span] | None, predicted: Iterable[Span] 
 
 def note(document: Document, prediction: Prediction | None = None) -> HTML:
     """A whole note with gold and predicted entities, its id and what its file says about it."""
+    document = shown(document)
     found = spans(prediction.entities) if prediction else None
     return HTML(f"{heading(document)}{line_view(document.text, spans(document.entities), found)}{legend()}")
 
@@ -70,6 +72,7 @@ def heading(document: Document) -> str:
 
 def side_by_side(document: Document, predictions: Mapping[str, Prediction]) -> HTML:
     """One note under several systems (or annotators), a column each, every one against the same gold."""
+    document = shown(document)
     heads = "".join(f"<th style='text-align:left'>{escape(name)}</th>" for name in predictions)
     gold = spans(document.entities)
     cells = "".join(

@@ -35,6 +35,10 @@ def note(number: int) -> Document:
     return Document(f"note-{number}", text, tuple(entities))
 
 
+def pytest_addoption(parser):
+    parser.addoption("--strict-outputs", action="store_true", help="fail for a notebook that has no outputs to compare")
+
+
 @pytest.fixture(scope="session")
 def notes() -> tuple[Document, ...]:
     return tuple(note(k) for k in range(12))

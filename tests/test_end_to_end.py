@@ -9,10 +9,11 @@ import sys
 import time
 from dataclasses import replace
 
+import papermill
 import pytest
 
 from nbutils import ROOT, plots, study, tables
-from nbutils.corpus import Corpus
+from nbutils.corpus import Corpus, Document, Entity
 from nbutils.formats import read_corpus, write_medtxt
 from nbutils.runs import read_runs
 
@@ -22,7 +23,7 @@ caption: A handful of notes.
 figures: runs/{name}/figures
 corpora:
   CR: {{path: {folder}/cr.xml}}
-  PN: {{path: {folder}/pn.xml}}
+  PN: {{path: {folder}/pn.xml, private: true}}
 seeds: [0]
 tiny:
   encoder: {{hidden: 32, layers: 1, epochs: 1}}
@@ -34,12 +35,26 @@ systems:
 """
 
 
+CANARY = "カナリア謎病"  # stands in every private note and in no other text
+
+
+def with_canary(document: Document) -> Document:
+    """The note with a line more, in which the canary is an entity, and with the canary in its title."""
+    start = len(document.text)
+    entities = (*document.entities, Entity(start, start + len(CANARY), certainty="positive"))
+    meta = {**document.meta, "title": CANARY}
+    return replace(document, text=f"{document.text}{CANARY}の疑い。\n", entities=entities, meta=meta)
+
+
 @pytest.fixture(scope="module")
 def study_file(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
     for name in ("cr", "pn"):
         corpus = read_corpus(ROOT / "data" / name)
-        write_medtxt(Corpus(name, corpus.documents[:5]), folder / f"{name}.xml")
+        documents = corpus.documents[:5]
+        if name == "pn":
+            documents = tuple(map(with_canary, documents))
+        write_medtxt(Corpus(name, documents), folder / f"{name}.xml")
     name = f"selftest-{os.getpid()}"
     path = folder / f"{name}.yaml"
     path.write_text(STUDY.format(name=name, folder=folder), encoding="utf-8")
@@ -147,6 +162,24 @@ def test_predictions_hold_no_text_of_a_note(study_file, finished):
     line = study.open_corpus(plan, "PN").documents[0].text.strip().splitlines()[0]
     for path in (ROOT / "runs" / plan.name).glob("*/*/seed-*/predictions/*.jsonl"):
         assert line not in path.read_text(encoding="utf-8")
+
+
+def test_nothing_that_is_written_or_printed_holds_the_text_of_a_private_note(study_file, finished):
+    folder = ROOT / "runs" / study_file.stem
+    errors = folder / "notebooks" / "08_error_analysis.ipynb"
+    chosen = {"study_file": str(study_file), "train": "PN", "evaluate": "PN"}
+    papermill.execute_notebook(
+        ROOT / "notebooks" / errors.name, errors, chosen, kernel_name="python3", progress_bar=False
+    )
+    assert "■" in errors.read_text(encoding="utf-8")  # lines are shown, covered
+    # A trained model does hold words of its training notes: SECURITY.md says to treat it like the notes.
+    written = [p for p in folder.rglob("*") if p.is_file() and "model" not in p.relative_to(folder).parts]
+    assert {".ipynb", ".log", ".json", ".jsonl", ".md", ".csv", ".svg"} <= {p.suffix for p in written}
+    escaped = json.dumps(CANARY).strip('"')
+    for path in written:
+        content = path.read_bytes()
+        assert CANARY.encode() not in content and escaped.encode() not in content, path
+    assert CANARY not in finished[1]
 
 
 def test_the_same_seed_gives_the_same_predictions_twice(study_file, finished, tmp_path):

@@ -1,5 +1,8 @@
 """The notebooks as a reader meets them: a story with short cells, one parameters cell, nothing hidden."""
 
+import re
+
+import matplotlib.pyplot as plt
 import nbformat
 import pytest
 
@@ -42,6 +45,39 @@ def test_no_cell_defines_helper_code(notebook):
 def test_a_notebook_ends_by_saying_what_it_does_not_show(notebook):
     prose = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
     assert "does not" in prose[-1] and "Exercise" in prose[-1]
+
+
+def exercises(notebook):
+    """The prose of the last prose cell from its first exercise on, one string an exercise."""
+    prose = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    return prose[-1].split("**Exercise")[1:]
+
+
+def solution_code(notebook):
+    return [code for one in exercises(notebook) for code in re.findall(r"```python\n(.*?)```", one, re.DOTALL)]
+
+
+def test_a_notebook_has_two_or_three_exercises_each_with_a_folded_solution(notebook):
+    assert 2 <= len(exercises(notebook)) <= 3
+    for one in exercises(notebook):
+        question, opened, rest = one.partition("<details><summary>Solution</summary>\n\n")
+        solution, closed, _ = rest.partition("\n\n</details>")
+        assert opened and closed and len(question.strip()) > 20 and len(solution) > 100
+
+
+def test_the_code_of_a_solution_is_python_and_fits_in_a_cell(notebook):
+    for code in solution_code(notebook):
+        compile(code, "solution", "exec")
+        assert len(code.splitlines()) <= 15
+
+
+@pytest.mark.parametrize("name", ["00_reading_the_paper", "01_data_exploration"])
+def test_the_code_of_solutions_runs_in_the_notebooks_that_need_no_runs(name):
+    cells = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+    names = {"display": lambda *_: None}
+    for code in [c.source for c in code_cells(cells)][:-1] + solution_code(cells):
+        exec(code, names)
+    plt.close("all")
 
 
 def test_the_last_cell_prints_versions_and_is_not_compared(notebook):

@@ -1,0 +1,43 @@
+"""What commands write into the READMEs stands between marks, the same in both languages, and is up to date."""
+
+import pytest
+
+from nbutils import ROOT, readmes, report, study
+from nbutils.formats import DataError
+
+
+@pytest.mark.parametrize("name", readmes.READMES)
+def test_a_readme_shows_the_table_of_the_demo(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    table = report.result_table(study.load(ROOT / "studies" / "demo.yaml"))
+    assert readmes.shown("result", text) == table, "run `make readme`"
+
+
+def test_both_readmes_have_a_place_for_badges_and_show_the_same_ones():
+    texts = [(ROOT / name).read_text(encoding="utf-8") for name in readmes.READMES]
+    assert all("<!-- badges -->" in text for text in texts)
+    assert len({readmes.shown("badges", text) for text in texts}) == 1
+    assert "owner/name" not in readmes.shown("badges", texts[0])
+
+
+def test_both_readmes_name_the_same_commands_and_have_the_same_sections():
+    english, japanese = ((ROOT / name).read_text(encoding="utf-8") for name in readmes.READMES)
+    for opening in ("## ", "| `make"):
+        counts = [sum(line.startswith(opening) for line in text.splitlines()) for text in (english, japanese)]
+        assert counts[0] == counts[1] > 0, opening
+
+
+def test_filling_changes_nothing_outside_the_marks(tmp_path):
+    path = tmp_path / "README.md"
+    path.write_text("above\n<!-- result -->\nold\n<!-- /result -->\nbelow\n", encoding="utf-8")
+    assert readmes.fill("result", "| new |", tmp_path) == [path]
+    assert path.read_text(encoding="utf-8") == "above\n<!-- result -->\n| new |\n<!-- /result -->\nbelow\n"
+    assert readmes.fill("result", "| new |", tmp_path) == []
+
+
+def test_a_readme_without_marks_is_refused_and_none_is_changed(tmp_path):
+    (tmp_path / "README.md").write_text("<!-- result -->\n<!-- /result -->\n", encoding="utf-8")
+    (tmp_path / "README.ja.md").write_text("no marks", encoding="utf-8")
+    with pytest.raises(DataError, match="the marks"):
+        readmes.fill("result", "| new |", tmp_path)
+    assert "new" not in (tmp_path / "README.md").read_text(encoding="utf-8")

@@ -151,7 +151,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         tokenizer = load_tokenizer(chosen.tokenizer)
         print(
-            f"{'corpus':<11}{'entities':>9}{'exact':>8}{'cut':>6}{'rate (%)':>10}{'lost':>6}{'F1':>8}{'tokens/char':>12}"
+            f"{'corpus':<12}{'entities':>9}{'exact':>8}{'cut':>6}{'rate (%)':>10}{'lost':>6}{'F1':>8}"
+            f"{'tokens/char':>13}"
         )
         for path in map(Path, chosen.corpora):
             if path.suffix not in FORMATS:

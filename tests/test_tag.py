@@ -343,6 +343,20 @@ def test_shards_in_order_are_the_whole(run, finder, whole, tmp_path, n):
     assert sorted(tagger.seen) == [f"n{k:05}" for k in range(14)]
 
 
+def test_a_shard_that_was_cut_off_goes_on(run, finder, whole, tmp_path):
+    notes, expected = whole
+    job = tag.prepare(run, notes, tmp_path / "out")
+    first = finder(fails_in=2, error=KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        tag.tag_shard(job, 2, 2)
+    second = finder()
+    for k in (1, 2):
+        tag.tag_shard(job, k, 2)
+    tag.merge(job, 2)
+    assert files_of(job.out) == expected
+    assert sorted(first.seen + second.seen) == [f"n{k:05}" for k in range(14)]
+
+
 def test_nothing_of_a_job_that_was_not_gone_on_with_is_left(run, finder, whole, tmp_path):
     notes, expected = whole
     finder(fails_in=2, error=KeyboardInterrupt())

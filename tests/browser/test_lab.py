@@ -1,7 +1,7 @@
 """Notebook 11 in a real JupyterLab in a real browser: widgets live, keyboard enough, notes are text, grey is readable.
 
     pip install selenium            # and Debian's packages chromium and chromium-driver
-    python -m pytest tests/browser --no-cov --screenshots=FOLDER
+    SCREENSHOTS=FOLDER python -m pytest tests/browser --no-cov
 
 Skipped where selenium or chromium is absent. The server listens on the loopback only, with a token, on a copy of the
 notebook and on notes made here, one of which tries to be a program.
@@ -26,6 +26,7 @@ from nbutils.corpus import Corpus, Document, Entity
 from nbutils.formats import read_corpus, write_corpus
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+from selenium.common.exceptions import StaleElementReferenceException  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.common.keys import Keys  # noqa: E402
 from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
@@ -144,8 +145,8 @@ def lab(driver, server, shots):
 
 
 @pytest.fixture(scope="module")
-def shots(driver, request, tmp_path_factory):
-    folder = Path(request.config.getoption("--screenshots") or tmp_path_factory.mktemp("screenshots"))
+def shots(driver, tmp_path_factory):
+    folder = Path(os.environ.get("SCREENSHOTS") or tmp_path_factory.mktemp("screenshots"))
     folder.mkdir(parents=True, exist_ok=True)
 
     def shot(name):
@@ -176,7 +177,9 @@ def page(driver):
 
 
 def until(driver, condition):
-    WebDriverWait(driver, 30).until(lambda d: condition())
+    """Wait for it; the page may be replaced while it is looked at."""
+    stale = [StaleElementReferenceException]
+    WebDriverWait(driver, 60, ignored_exceptions=stale).until(lambda d: condition())
 
 
 def open_note(driver, id):

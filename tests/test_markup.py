@@ -1,6 +1,7 @@
 """From generated text to spans of the note: whatever came back, the note decides."""
 
 import time
+from functools import cache
 
 import pytest
 from conftest import JMED
@@ -14,7 +15,10 @@ from nbutils.markup import read, write
 from nbutils.textalign import UNMATCHED, matched
 
 NOTE = "昨年11月に胸水が出現し増加したが、減少。p<0.05であった。\nﾈﾌﾛｰｾﾞ、①発熱あり。胸水は消失。"
-MARKED = "昨年11月に<d>胸水</d>が出現し増加したが、減少。p<0.05であった。\n<d>ﾈﾌﾛｰｾﾞ</d>、①<d>発熱</d>あり。<d>胸水</d>は消失。"
+MARKED = (
+    "昨年11月に<d>胸水</d>が出現し増加したが、減少。p<0.05であった。\n"
+    "<d>ﾈﾌﾛｰｾﾞ</d>、①<d>発熱</d>あり。<d>胸水</d>は消失。"
+)
 SPANS = [(6, 8), (33, 39), (41, 43), (46, 48)]
 
 
@@ -189,10 +193,9 @@ def test_damaged_answers_about_real_text_give_sound_spans(path, format, data):
     assert reading.repairs or not reading.failed
 
 
-def _documents(path, format, _known={}):
-    if path not in _known:
-        _known[path] = read_corpus(path, format).documents
-    return _known[path]
+@cache
+def _documents(path, format):
+    return read_corpus(path, format).documents
 
 
 @pytest.mark.parametrize(("path", "format"), [(ROOT / "data" / "cr", "medtxt"), *REAL], ids=lambda x: str(x)[-5:])

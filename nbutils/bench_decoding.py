@@ -60,13 +60,13 @@ def measure(
     tags = TagTokens(tokenizer, ["d"])
     most = max(notes.values())
     texts = every[:: len(every) // most][:most]
-    model = random_model(hidden, layers)
     shared = tokenizer("".join(every[1::50]))["input_ids"]
     prompts = [[0, *tokenizer(text + "\n")["input_ids"]] for text in texts]
-    plant(model, tokenizer, tags, texts, prompts)
     rows = []
     for n_shared in prefixes:
         longer = [[*shared[:n_shared], *p] for p in prompts]
+        model = random_model(hidden, layers)
+        plant(model, tokenizer, tags, texts, longer)
         copiers = [Copier(tags, text) for text in texts]
         answers = [tokens for tokens, _ in decode(model, longer, copiers)]
         task = Task(model, tags, texts, longer, answers)
@@ -200,7 +200,7 @@ def random_model(hidden: int, layers: int) -> LlamaForCausalLM:
     config = LlamaConfig(
         vocab_size=VOCABULARY, hidden_size=hidden, intermediate_size=4 * hidden, num_hidden_layers=layers,
         num_attention_heads=hidden // 64, num_key_value_heads=max(hidden // 256, 1), max_position_embeddings=4096,
-        bos_token_id=0, eos_token_id=1, pad_token_id=1, tie_word_embeddings=True,
+        bos_token_id=0, eos_token_id=1, pad_token_id=1, tie_word_embeddings=False,
     )  # fmt: skip
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return LlamaForCausalLM(config).eval().to(device)
@@ -218,14 +218,15 @@ def plant(model: Any, tokenizer: Any, tags: TagTokens, texts: Sequence[str], pro
     mean = torch.cat(states).mean(0)
     step = mean / mean.square().sum() * (torch.cat(states) @ head[:PIECES].T).std()
     for token in range(len(tokenizer)):
-        head[token] += 4 * (len(tokenizer.decode([token])) - 1) * step
+        head[token] += 8 * (len(tokenizer.decode([token])) - 1) * step
+    head[next(iter(tags.close.values()))[0]] -= step  # entities of more than one token
     opening = next(iter(tags.open.values()))[0]
-    base, low, high = head[opening].clone(), -16.0, 8.0
-    for _ in range(7):
+    base, low, high = head[opening].clone(), -6.0, 6.0
+    for _ in range(5):
         middle = (low + high) / 2
         head[opening] = base + middle * step
-        copiers = [Copier(tags, text) for text in texts[:12]]
-        written = decode(model, prompts[:12], copiers)
+        copiers = [Copier(tags, text) for text in texts[:8]]
+        written = decode(model, prompts[:8], copiers)
         found = sum(len(c.read(tokens)) for c, (tokens, _) in zip(copiers, written, strict=True))
         low, high = (middle, high) if found < ENTITIES_A_LINE * len(copiers) else (low, middle)
 

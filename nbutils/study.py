@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import chdir
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from importlib import import_module
 from importlib.util import find_spec
@@ -466,13 +467,15 @@ def execute(
     """One run of the grid: fit on the training part, tag every evaluation corpus, write predictions, then run.json.
 
     A run that is finished and was made from the same settings and corpora is kept as it is, with its times. One that
-    was cut off in its training goes on from its last checkpoint, to the same predictions. None in the further
-    processes that `accelerate launch` starts: the first one tags and writes.
+    was cut off in its training goes on from its last checkpoint, to the same predictions. `runs` counts from the
+    repository, and so do models, wherever the notebook is opened. None in the further processes that
+    `accelerate launch` starts: the first one tags and writes.
     """
     chosen = study.systems[system]
     corpora = open_corpora(study)
     values = settings(study, chosen, train)
-    folder = run_folder(runs, study.name, system, train, seed)
+    place = run_folder(runs, study.name, system, train, seed)
+    folder = ROOT / place  # an absolute one stays itself
     train_part = split(study, corpora[train])[0]
     recipe = {
         "study": study.name, "system": system, "title": chosen.title, "kind": chosen.kind, "train": train, "seed": seed,
@@ -482,7 +485,7 @@ def execute(
         "tiny": {kind: study.tiny.get(kind, {}) for kind in tiny_kinds(study, system)},
     }  # fmt: skip
     if (finished := finished_run(folder, recipe)) is not None:
-        print(f"This run was finished before; delete {folder} to train it again.")
+        print(f"This run was finished before; delete {place} to train it again.")
         remove_checkpoints(folder)
         return finished
     room = import_module(f"nbutils.{chosen.kind}")  # only now, since torch takes seconds to load
@@ -494,7 +497,7 @@ def execute(
         options = {"checkpoints": kept, "checkpoint_steps": study.checkpoint_steps}
         _hub_notes([(values.model, values.revision)])
     seconds: dict[str, float] = {}
-    with timed(seconds, "fit"):
+    with timed(seconds, "fit"), chdir(ROOT):
         tagger = room.fit(train_part.documents, values, seed=seed, progress=progress, **options)
     if int(os.environ.get("RANK", 0)) > 0:
         return None

@@ -182,8 +182,9 @@ def test_nothing_that_is_written_or_printed_holds_the_text_of_a_private_note(stu
     assert CANARY not in finished[1]
 
 
-def test_the_same_seed_gives_the_same_predictions_twice(study_file, finished, tmp_path):
+def test_the_same_seed_gives_the_same_predictions_twice_in_whatever_folder(study_file, finished, tmp_path, monkeypatch):
     plan = study.load(study_file)
+    monkeypatch.chdir(tmp_path)  # as JupyterLab starts a kernel in notebooks/
     for system in plan.systems:
         run = study.execute(plan, system, "PN", 0, runs=tmp_path, progress=False)
         twice = study.execute(plan, system, "PN", 0, runs=tmp_path / "again", progress=False)

@@ -38,6 +38,11 @@ def test_no_cell_is_longer_than_ten_lines_or_empty(notebook):
     assert all(1 <= len(cell.source.splitlines()) <= 10 for cell in code_cells(notebook))
 
 
+def test_no_cell_hides_its_value_with_a_semicolon(notebook):
+    # nbval's kernel shows it all the same, and the comparison fails
+    assert not any(cell.source.rstrip().endswith(";") for cell in code_cells(notebook))
+
+
 def test_no_cell_defines_helper_code(notebook):
     assert not any(line.startswith(("def ", "class ")) for c in code_cells(notebook) for line in c.source.splitlines())
 

@@ -1,5 +1,6 @@
 # Everything a newcomer needs. `make` alone prints what there is.
 STUDY ?= demo
+DEVICE ?= h100
 CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 1)
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
   $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -10,11 +11,11 @@ export JUPYTER_PLATFORM_DIRS = 1
 BIN = .venv/bin
 RUN = PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONPATH="$(CURDIR)"
 
-.PHONY: help install study test lab bench check-data check-study clean
+.PHONY: help install study plan models test lab bench check-data check-study clean
 
 help:  ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' Makefile
-	@echo "options: STUDY=demo|public|FILE.yaml  CORES=$(CORES)"
+	@echo "options: STUDY=demo|public|laptop|paper|FILE.yaml  CORES=$(CORES)"
 
 install: .venv/installed  ## create .venv and install the locked versions
 
@@ -32,6 +33,12 @@ study: install check-study  ## run the study and print its main table (STUDY=dem
 
 check-study: install
 	@$(RUN) python -m nbutils.study check $(STUDY_FILE)
+
+plan: install  ## estimate memory and time of a study before you rent a GPU (STUDY=paper DEVICE=h100|a100|l4|rtx4090|this)
+	@$(RUN) python -m nbutils.plan $(STUDY_FILE) --device $(DEVICE)
+
+models: install  ## download the models of a study once, whole and as safetensors (STUDY=paper)
+	@$(RUN) python -m nbutils.study models $(STUDY_FILE)
 
 test: install  ## all tests that need neither a GPU nor the hub, with coverage
 	@$(RUN) python -m pytest

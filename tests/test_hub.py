@@ -97,7 +97,7 @@ def test_the_medical_encoders_of_the_documentation_are_those_of_the_code():
 
 @pytest.mark.parametrize("name", ["paper", "laptop"])
 def test_the_models_of_our_studies_are_pinned_where_a_commit_is_known(name):
-    pinned = {model: revision for model, revision in study.models_of(study.load(ROOT / "studies" / f"{name}.yaml"))}
+    pinned = dict(study.models_of(study.load(ROOT / "studies" / f"{name}.yaml")))
     loose = {model for model, revision in pinned.items() if not hub.is_pinned(revision)}
     assert loose <= {"tokyotech-llm/Llama-3.1-Swallow-8B-Instruct-v0.2"}  # no source names its commit
 

@@ -1,5 +1,6 @@
 # Everything a newcomer needs. `make` alone prints what there is.
 STUDY ?= demo
+DEVICE ?= h100
 CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 1)
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
   $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -8,16 +9,14 @@ export JMED_LLM_DIR ?= $(firstword $(wildcard data/jmed-llm ../shared/data/jmed-
 export TOKENIZERS_PARALLELISM = false
 export JUPYTER_PLATFORM_DIRS = 1
 BIN = .venv/bin
-# `make tag RUN=…` names the folder of a run; the recipes' own RUN is set behind it.
-TAGGER_RUN := $(RUN)
-override RUN = PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONPATH="$(CURDIR)"
+WITH = PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONPATH="$(CURDIR)"
 
-.PHONY: help install study test lab bench reference outputs report readme badges check-data check-study plan tag tag-memory \
-  slurm audit clean
+.PHONY: help install study plan models test lab bench reference outputs report readme badges check-data check-study tag \
+  tag-memory slurm audit clean
 
 help:  ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' Makefile
-	@echo "options: STUDY=demo|public|FILE.yaml  CORES=$(CORES)  PROFILE=slurm  STRICT=1 (make test)"
+	@echo "options: STUDY=demo|public|types|laptop|paper|FILE.yaml  CORES=$(CORES)  PROFILE=slurm"
 
 install: .venv/installed  ## create .venv and install the locked versions
 
@@ -31,22 +30,28 @@ install: .venv/installed  ## create .venv and install the locked versions
 STUDY_FILE = $(if $(filter %.yaml,$(STUDY)),$(STUDY),studies/$(STUDY).yaml)
 
 study: install check-study $(filter slurm,$(PROFILE))  ## run the study and print its main table (STUDY=demo is offline, on a CPU, in minutes)
-	@$(RUN) python -m nbutils.study run $(STUDY_FILE) --cores $(CORES) $(if $(PROFILE),--profile profiles/$(PROFILE))
+	@$(WITH) python -m nbutils.study run $(STUDY_FILE) --cores $(CORES) $(if $(PROFILE),--profile profiles/$(PROFILE))
 
 check-study: install
-	@$(RUN) python -m nbutils.study check $(STUDY_FILE)
+	@$(WITH) python -m nbutils.study check $(STUDY_FILE)
+
+plan: install  ## estimate memory and time of a study before you rent a GPU (STUDY=paper DEVICE=h100|a100|l4|rtx4090|this)
+	@$(WITH) python -m nbutils.plan $(STUDY_FILE) --device $(DEVICE)
+
+models: install  ## download the models of a study once, whole and as safetensors (STUDY=paper)
+	@$(WITH) python -m nbutils.study models $(STUDY_FILE)
 
 test: install  ## all tests that need neither a GPU nor the hub, with coverage
-	@$(RUN) python -m pytest $(if $(STRICT),--strict-outputs)
+	@$(WITH) python -m pytest $(if $(STRICT),--strict-outputs)
 
 report: install  ## build the study's results and executed notebooks as a static site in report/
-	@$(RUN) python -m nbutils.report site $(STUDY_FILE)
+	@$(WITH) python -m nbutils.report site $(STUDY_FILE)
 
 readme: install  ## put the demo's result table into the READMEs
-	@$(RUN) python -m nbutils.report readme studies/demo.yaml
+	@$(WITH) python -m nbutils.report readme studies/demo.yaml
 
 badges: install  ## put badges for hosted notebooks into the READMEs: REPO=owner/name on GitHub
-	@$(RUN) python -m nbutils.badges $(REPO)
+	@$(WITH) python -m nbutils.badges $(REPO)
 
 audit: install  ## compare the locked versions with published advisories (needs a connection; installs pip-audit apart)
 	@test -x .audit/bin/pip-audit || { $(PYTHON) -m venv .audit && .audit/bin/pip install --quiet pip-audit==2.10.1; } \
@@ -55,7 +60,7 @@ audit: install  ## compare the locked versions with published advisories (needs 
 	  || { echo "Advisories apply (listed above), or the advisory service did not know a package or could not be reached."; exit 1; }
 
 outputs: install  ## execute the notebooks from the reference runs and save them with their outputs
-	@$(RUN) python -m nbutils.outputs make
+	@$(WITH) python -m nbutils.outputs make
 
 slurm: .venv/slurm  ## install what `make study PROFILE=slurm` needs besides
 
@@ -64,26 +69,26 @@ slurm: .venv/slurm  ## install what `make study PROFILE=slurm` needs besides
 	@touch $@
 
 lab: install  ## open the notebooks in JupyterLab
-	@$(RUN) jupyter lab --notebook-dir=.
+	@$(WITH) jupyter lab --notebook-dir=.
 
 bench: install  ## time our decoding, training and scoring against the usual ways, side by side
-	@$(RUN) python -m nbutils.bench
+	@$(WITH) python -m nbutils.bench
 
 tag: install  ## tag notes with a finished run (RUN=runs/… NOTES=FILE|FOLDER  OUT= ENCODING= SHARDS= GPUS=)
-	@test -n "$(TAGGER_RUN)" -a -n "$(NOTES)" || { echo "Say which run and which notes: make tag RUN=runs/demo/crf/CR/seed-0 NOTES=my_notes"; exit 1; }
-	@$(RUN) python -m nbutils.tag --run "$(TAGGER_RUN)" --notes "$(NOTES)" $(if $(OUT),--out "$(OUT)") \
+	@test -n "$(RUN)" -a -n "$(NOTES)" || { echo "Say which run and which notes: make tag RUN=runs/demo/crf/CR/seed-0 NOTES=my_notes"; exit 1; }
+	@$(WITH) python -m nbutils.tag --run "$(RUN)" --notes "$(NOTES)" $(if $(OUT),--out "$(OUT)") \
 	  $(if $(ENCODING),--encoding "$(ENCODING)") $(if $(SHARDS),--shards $(SHARDS) --cores $(CORES)) \
 	  $(if $(GPUS),--gpus $(GPUS))
 
 tag-memory: install  ## peak memory of tagging 1,000 and 10,000 notes with a finished run (RUN=runs/…)
-	@$(RUN) python -m nbutils.tag_memory "$(TAGGER_RUN)"
+	@$(WITH) python -m nbutils.tag_memory "$(RUN)"
 
 reference: install  ## copy the finished runs of the study to data/reference_runs, for notebooks without training
-	@$(RUN) python -m nbutils.reference $(STUDY_FILE)
+	@$(WITH) python -m nbutils.reference $(STUDY_FILE)
 
 check-data: install  ## check the bundled corpora against their rules
-	@$(RUN) python -m nbutils.check_data
+	@$(WITH) python -m nbutils.check_data
 
-clean:  ## remove what can be made again (runs, tiny models, caches), but not .venv
+clean:  ## remove what can be made again (runs, tiny models, caches), but neither .venv, paid answers nor downloaded models
 	rm -rf runs models report .snakemake .pytest_cache .hypothesis .coverage
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

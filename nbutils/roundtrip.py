@@ -150,10 +150,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     lost = 0
     try:
         tokenizer = load_tokenizer(chosen.tokenizer)
-        print(
-            f"{'corpus':<12}{'entities':>9}{'exact':>8}{'cut':>6}{'rate (%)':>10}{'lost':>6}{'F1':>8}"
-            f"{'tokens/char':>13}"
-        )
+        columns = [("corpus", "<12"), ("entities", ">9"), ("exact", ">8"), ("cut", ">6"), ("rate (%)", ">10"),
+                   ("lost", ">6"), ("F1", ">8"), ("tokens/char", ">13")]  # fmt: skip
+        print("".join(format(name, width) for name, width in columns))
         for path in map(Path, chosen.corpora):
             if path.suffix not in FORMATS:
                 raise DataError(f"{path}: use a file that ends in {', '.join(s for s in FORMATS if s)}, or a folder")

@@ -6,8 +6,10 @@ import pytest
 import torch
 from transformers.trainer_callback import TrainerCallback
 
-from nbutils import bert, lora, training
-from nbutils.formats import DataError
+from nbutils import bert, lora, study, training
+from nbutils.corpus import Corpus
+from nbutils.formats import DataError, write_medtxt
+from nbutils.runs import checkpoint_folder
 from nbutils.settings import BertSettings, LoraSettings
 
 
@@ -197,3 +199,35 @@ def test_training_needs_no_second_gpu(monkeypatch):
         n_gpu = _n_gpu = 4
 
     assert training._one_device(Seen())._n_gpu == 1
+
+
+# --- in a study -------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_of_a_study_that_was_cut_off_goes_on_and_leaves_no_checkpoint(micro_encoder, notes, cut, tmp_path):
+    write_medtxt(Corpus("A", notes), tmp_path / "a.xml")
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        f"corpora: {{A: {{path: {tmp_path / 'a.xml'}}}}}\ncheckpoint_steps: 2\nsystems:\n"
+        f"  bert: {{model: {micro_encoder}, epochs: 2, batch_size: 8, learning_rate: 2.0e-3}}\n",
+        encoding="utf-8",
+    )
+    plan = study.load(path)
+    whole = study.execute(plan, "bert", "A", 0, runs=tmp_path / "whole", progress=False)
+    cut(3)
+    with pytest.raises(Cut):
+        study.execute(plan, "bert", "A", 0, runs=tmp_path / "runs", progress=False)
+    assert list((tmp_path / "runs").rglob("checkpoint-2")) and not list((tmp_path / "runs").rglob("run.json"))
+    began = cut(None)
+    run = study.execute(plan, "bert", "A", 0, runs=tmp_path / "runs", progress=False)
+    assert began == [2] and run.record["resumed"] and not whole.record["resumed"]
+    assert not (run.folder / "checkpoints").exists()
+    rows = [(r.folder / "predictions" / "A.jsonl").read_text(encoding="utf-8") for r in (whole, run)]
+    assert rows[0] == rows[1]
+
+
+def test_checkpoints_of_other_settings_are_not_gone_on_from(tmp_path):
+    old = checkpoint_folder(tmp_path, {"seed": 0})
+    (old / "checkpoint-2").mkdir(parents=True)
+    assert checkpoint_folder(tmp_path, {"seed": 0}) == old and old.exists()
+    assert checkpoint_folder(tmp_path, {"seed": 1}) != old and not old.exists()

@@ -1,0 +1,188 @@
+"""What a model of the hub needs is asked before training starts, and answered in one sentence; nothing is half done."""
+
+import json
+import pickle
+import shutil
+
+import pytest
+import torch
+from huggingface_hub.errors import HTTPError
+from transformers import BertConfig, BertModel
+
+from nbutils import ROOT, hub, study
+from nbutils.formats import DataError
+from nbutils.settings import SETTINGS
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+class Info:
+    """What the hub answers."""
+
+    sha = COMMIT
+    card_data = None
+
+    def __init__(self, *names, licence=None):
+        self.siblings = [type("File", (), {"rfilename": n, "size": 2_000_000_000})() for n in names]
+        if licence:
+            self.card_data = {"license": licence}
+
+
+@pytest.fixture
+def no_hub(monkeypatch):
+    def fail(*_, **__):
+        raise HTTPError("Name or service not known")
+
+    monkeypatch.setattr(hub.HfApi, "model_info", fail)
+
+
+@pytest.fixture
+def answer(monkeypatch):
+    def say(info):
+        monkeypatch.setattr(hub.HfApi, "model_info", lambda *_, **__: info)
+
+    return say
+
+
+def test_without_the_hub_a_study_of_real_models_is_refused_before_it_starts(no_hub, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("MEDTXT_CR", str(ROOT / "data" / "cr"))
+    runs = sorted((ROOT / "runs").glob("paper/**/*"))
+    assert study.main(["check", str(ROOT / "studies" / "paper.yaml")]) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "Traceback" not in said
+    assert 'study "paper": the model tohoku-nlp/bert-base-japanese-v3 is not on this machine' in said
+    assert "make study STUDY=demo" in said
+    assert study.main(["execute", str(ROOT / "studies" / "paper.yaml"), "bert", "CR", "0"]) == 1
+    assert sorted((ROOT / "runs").glob("paper/**/*")) == runs
+
+
+def test_the_papers_corpus_is_asked_for_by_its_variable(monkeypatch, capsys):
+    monkeypatch.delenv("MEDTXT_CR", raising=False)
+    assert study.main(["check", str(ROOT / "studies" / "paper.yaml")]) == 1
+    assert "$MEDTXT_CR is not set" in capsys.readouterr().err
+
+
+def test_weights_that_are_pickled_are_refused_with_the_way_to_convert_them(answer):
+    answer(Info("config.json", "pytorch_model.bin"))
+    with pytest.raises(DataError, match="has no safetensors weights on the hub; `make models STUDY=x` makes them"):
+        hub.check("owner/name", COMMIT, "x")
+
+
+def test_a_model_that_is_not_pinned_is_named_with_its_commit(answer):
+    answer(Info("config.json", "model.safetensors"))
+    notes = hub.check("owner/name", None, "x")
+    assert any(f'revision: "{COMMIT}"' in note for note in notes)
+    assert any("2.0 GB" in note for note in notes)
+    assert not any("revision" in note for note in hub.check("owner/name", COMMIT, "x"))
+    assert not hub.is_pinned("main")
+
+
+def test_a_licence_that_forbids_sale_is_said_on_use(answer):
+    answer(Info("model.safetensors", licence="cc-by-nc-sa-4.0"))
+    assert any("not for commercial use" in note for note in hub.check("owner/name", COMMIT, "x"))
+    for known in hub.MEDICAL_ENCODERS:
+        assert any("commercial" in note for note in hub.warnings(known.model, COMMIT)) == (not known.sells)
+
+
+def test_a_tiny_model_has_nothing_to_say():
+    assert hub.warnings("models/demo/CR/encoder", None) == []
+
+
+def test_the_medical_encoders_of_the_documentation_are_those_of_the_code():
+    text = (ROOT / "docs" / "real_models.md").read_text(encoding="utf-8")
+    for known in hub.MEDICAL_ENCODERS:
+        (row,) = [line for line in text.splitlines() if line.startswith(f"| `{known.model}`")]
+        assert known.licence in row
+
+
+@pytest.mark.parametrize("name", ["paper", "laptop"])
+def test_the_models_of_our_studies_are_pinned_where_a_commit_is_known(name):
+    pinned = dict(study.models_of(study.load(ROOT / "studies" / f"{name}.yaml")))
+    loose = {model for model, revision in pinned.items() if not hub.is_pinned(revision)}
+    assert loose <= {"tokyotech-llm/Llama-3.1-Swallow-8B-Instruct-v0.2"}  # no source names its commit
+
+
+def test_the_papers_study_has_table_2():
+    systems = study.load(ROOT / "studies" / "paper.yaml").systems
+    bert, lora = (SETTINGS[k](**systems[k].settings) for k in ("bert", "lora"))
+    assert (bert.learning_rate, bert.max_length, bert.epochs, bert.batch_size) == (2e-5, 512, 10, 8)
+    assert (bert.weight_decay, bert.warmup, bert.accumulation) == (0, 0, 1)
+    assert (lora.learning_rate, lora.dropout, lora.rank, lora.alpha, lora.max_grad_norm) == (2e-4, 0.05, 16, 64, 0.3)
+    assert (lora.max_length, lora.accumulation, lora.epochs, lora.batch_size, lora.warmup) == (3000, 4, 2, 4, 0.05)
+
+
+def test_four_bits_without_the_package_is_refused_before_training(tmp_path, monkeypatch):
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "corpora: {A: {path: data/cr}}\nsystems: {lora: {model: owner/name, load_in_4bit: true}}\n", encoding="utf-8"
+    )
+    monkeypatch.setattr(study, "find_spec", lambda _: None)
+    with pytest.raises(DataError, match=r"\[quant\]"):
+        study.check_models(study.load(path))
+
+
+# --- weights ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pickled(tmp_path):
+    torch.manual_seed(0)
+    size = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = BertModel(BertConfig(vocab_size=20, **size))
+    folder = tmp_path / "snapshots" / COMMIT
+    folder.mkdir(parents=True)
+    model.config.save_pretrained(folder)
+    torch.save(model.state_dict(), folder / "pytorch_model.bin")
+    return folder, model
+
+
+def test_pickled_weights_become_the_same_weights_in_safetensors(pickled, tmp_path):
+    folder, model = pickled
+    target = tmp_path / "owner" / "name"
+    hub.to_safetensors(folder, target, source={"model": "owner/name", "commit": COMMIT})
+    again = BertModel.from_pretrained(target, use_safetensors=True)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, again.state_dict()[name]), name
+    assert json.loads((target / "source.json").read_text())["commit"] == COMMIT
+    assert not list(target.glob("*.bin"))
+
+
+def test_a_pickle_with_code_in_it_is_not_run_and_leaves_nothing(pickled, tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return (shutil.rmtree, (str(tmp_path),))
+
+    folder, _ = pickled
+    with (folder / "pytorch_model.bin").open("wb") as file:
+        pickle.dump({"x": Bomb()}, file)
+    with pytest.raises(DataError, match="not a plain file of tensors"):
+        hub.to_safetensors(folder, tmp_path / "owner" / "name")
+    assert tmp_path.exists() and not (tmp_path / "owner").exists()
+
+
+def test_a_converted_model_goes_before_the_hub_and_keeps_its_commit(pickled, tmp_path, monkeypatch):
+    folder, _ = pickled
+    monkeypatch.setattr(hub, "ROOT", tmp_path)
+    hub.to_safetensors(folder, tmp_path / "models" / "hub" / "owner" / "name", {"model": "x", "commit": COMMIT})
+    assert hub.check("owner/name", COMMIT, "x") == []
+    assert hub.commit("owner/name", COMMIT) == COMMIT
+
+
+def test_a_model_whose_download_was_cut_off_is_not_taken_for_whole(tmp_path, monkeypatch):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    monkeypatch.setattr(hub, "ROOT", tmp_path)
+    with pytest.raises(DataError, match="without its weights"):
+        hub.check("mine", None, "x")
+    index = {"weight_map": {"a": "model-00001-of-00002.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(DataError, match="model-00001-of-00002"):
+        hub.check("mine", None, "x")
+
+
+@pytest.mark.hub
+def test_the_pinned_models_are_on_the_hub():
+    for name in ("paper", "laptop"):
+        for model, revision in study.models_of(study.load(ROOT / "studies" / f"{name}.yaml")):
+            assert hub._ask_hub(model, revision, model).siblings

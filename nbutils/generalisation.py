@@ -328,7 +328,7 @@ def _kept(kept: Kept, fingerprint: str, compute: Callable[[], pd.DataFrame]) -> 
             rows = pd.read_csv(path, dtype=dict.fromkeys([*TEXT_COLUMNS, "made_from"], str), keep_default_na=False)
             if "made_from" in rows and set(rows["made_from"]) == {fingerprint}:
                 return rows.drop(columns="made_from")
-    rows = compute()
+    rows = compute().round(4)  # the same as when it is read again
     with written_whole(paths[-1]) as file:
-        rows.assign(made_from=fingerprint).to_csv(file, index=False, float_format="%.4f")
+        rows.assign(made_from=fingerprint).to_csv(file, index=False)
     return rows

@@ -290,7 +290,17 @@ def test_one_changed_entity_makes_kept_results_stale():
 def test_a_note_called_na_keeps_its_name_when_it_is_read_again(tmp_path):
     path = tmp_path / "rows.csv"
     rows = pd.DataFrame({"document": ["NA", "007"], "case": ["", "01"], "f1": [0.1, 1 / 3]})
-    generalisation._kept(path, "x", lambda: rows)
+    computed = generalisation._kept(path, "x", lambda: rows)
     again = generalisation._kept(path, "x", lambda: None)
     assert list(again["document"]) == ["NA", "007"] and list(again["case"]) == ["", "01"]
-    assert list(again["f1"]) == [0.1, 1 / 3]
+    assert list(again["f1"]) == list(computed["f1"]) == [0.1, 0.3333]
+
+
+def test_results_are_read_from_the_reference_and_new_ones_are_written_to_runs_alone(tmp_path):
+    reference, own = tmp_path / "reference.csv", tmp_path / "own.csv"
+    rows = pd.DataFrame({"document": ["a"], "f1": [1.0]})
+    generalisation._kept(reference, "x", lambda: rows)
+    assert len(generalisation._kept([reference, own], "x", lambda: None)) == 1 and not own.exists()
+    before = reference.read_bytes()
+    generalisation._kept([reference, own], "y", lambda: rows)
+    assert own.exists() and reference.read_bytes() == before

@@ -90,5 +90,6 @@ check-data: install  ## check the bundled corpora against their rules
 	@$(WITH) python -m nbutils.check_data
 
 clean:  ## remove what can be made again (runs, tiny models, caches), but neither .venv, paid answers nor downloaded models
-	rm -rf runs models report .snakemake .pytest_cache .hypothesis .coverage
+	-find runs models -mindepth 1 -maxdepth 1 ! -name 'answers.sqlite*' ! -name hub -exec rm -rf {} + 2>/dev/null
+	rm -rf report tagged .snakemake .pytest_cache .hypothesis .coverage
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

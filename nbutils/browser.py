@@ -140,7 +140,7 @@ class _Browser:
         self._show()
 
     def _name(self, id: str) -> str:
-        title = self.documents[id].meta.get("title")
+        title = shown(self.documents[id]).meta.get("title")
         return f"{id} · {title}" if title else id
 
     def _step(self, by: int) -> None:

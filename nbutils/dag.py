@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import networkx as nx
@@ -21,7 +22,15 @@ from nbutils.study import NOTEBOOKS, Study
 
 _NODE = re.compile(r'^\s*(\d+)\[label = "([^"\\]+)', re.MULTILINE)
 _EDGE = re.compile(r"^\s*(\d+) -> (\d+)", re.MULTILINE)
-_NOTEBOOK_OF = {"explore": "01_data_exploration", "evaluate": "06_evaluation"}
+_NOTEBOOK_OF = {kind: Path(notebook).stem for kind, notebook in NOTEBOOKS.items()} | {
+    "explore": "01_data_exploration",
+    "inter_annotator_agreement": "02_inter_annotator_agreement",
+    "evaluate": "06_evaluation",
+    "stratification": "07_stratification",
+    "error_analysis": "08_error_analysis",
+    "efficiency": "09_efficiency",
+    "generalisation": "10_generalisation",
+}
 
 
 def picture(study: Study) -> Figure:
@@ -65,9 +74,7 @@ def draw(graph: nx.DiGraph) -> Figure:
         arrow = {"arrowstyle": "-|>", "color": "0.5", "shrinkA": 0, "shrinkB": 0}
         axes.annotate("", xy=(x_b - 0.34, y_b), xytext=(x_a + 0.34, y_a), arrowprops=arrow)
     for rule, (x, y) in places.items():
-        notebook = _NOTEBOOK_OF.get(rule) or NOTEBOOKS.get(rule, "").removeprefix("notebooks/").removesuffix(".ipynb")
-        jobs = graph.nodes[rule]["jobs"]
-        label = f"{rule} × {jobs}" + (f"\n{notebook}" if notebook else "")
+        label = f"{rule} × {graph.nodes[rule]['jobs']}" + (f"\n{_NOTEBOOK_OF[rule]}" if rule in _NOTEBOOK_OF else "")
         axes.text(x, y, label, ha="center", va="center", fontsize=9,
                   bbox={"boxstyle": "round,pad=0.5", "facecolor": "white", "edgecolor": COLOURS[0]})  # fmt: skip
     axes.set_xlim(-0.6, len(columns) - 0.4)

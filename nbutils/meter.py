@@ -94,6 +94,38 @@ def step_cost(config: PretrainedConfig, settings: BertSettings | LoraSettings, r
     return Cost(total, trainable, fixed, int(max(peak, fixed)), flops * n, int(calls * n))
 
 
+def prompting_cost(config: PretrainedConfig, bf16: bool, rows: int, tokens: int) -> tuple[int, int, int]:
+    """Parameters, bytes of the weights, and bytes at the highest of a model that answers prompts [rows, tokens].
+
+    The highest point is the pass over a whole prompt, with keys and values kept; `tokens` counts the answer, too.
+    """
+    whole = _causal(config, bf16)
+    total = sum(p.numel() for p in whole.parameters())
+    weights = total * (2 if bf16 else 4)
+    layers = config.num_hidden_layers
+    few, more = (2, 4) if layers > 4 else (layers, layers)
+    one, other = (_one_prompt(with_layers(config, n), bf16, rows, tokens) for n in (few, more))
+    share = (layers - few) / (more - few) if more > few else 0.0
+    return total, weights, int(weights + one + share * (other - one))
+
+
+def _one_prompt(config: PretrainedConfig, bf16: bool, rows: int, tokens: int) -> int:
+    model = _causal(config, bf16)
+    ids = torch.zeros(rows, tokens, dtype=torch.long, device="meta")
+    live = LiveBytes(model.parameters())
+    with torch.no_grad(), live:
+        model(input_ids=ids, use_cache=True, logits_to_keep=1)  # as `generate` asks for it
+    return live.peak
+
+
+def _causal(config: PretrainedConfig, bf16: bool) -> torch.nn.Module:
+    AttentionInterface.register("meter", _attention)
+    config = type(config).from_dict(config.to_dict())
+    config._attn_implementation = "meter"
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16 if bf16 else torch.float32).eval()
+
+
 def with_layers(config: PretrainedConfig, layers: int) -> PretrainedConfig:
     values = config.to_dict() | {"num_hidden_layers": layers}
     if isinstance(values.get("layer_types"), list):

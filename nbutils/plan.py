@@ -11,7 +11,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,7 +23,7 @@ import pandas as pd
 from nbutils import ROOT, study
 from nbutils.corpus import Corpus, entities_within, sentence_spans
 from nbutils.formats import DataError, read_corpus
-from nbutils.settings import BertSettings, LoraSettings
+from nbutils.settings import BertSettings, IclSettings, LoraSettings
 
 CONFIGS = Path(__file__).parent / "configs"
 STAND_IN = "data/cr"  # for a corpus that is not on this machine: as many documents as the paper's CR
@@ -52,7 +52,9 @@ DEVICES = {
 
 
 def plan(s: study.Study, device: Device, efficiency: float = 0.4) -> pd.DataFrame:
-    """One column for each system that is trained by steps and each training corpus, one row for each quantity.
+    """One column for each system that loads a neural model and each training corpus, one row for each quantity.
+
+    A prompted model is not trained, so only its memory is estimated; one behind an endpoint costs no memory here.
 
     Args:
         efficiency: the share of the device's best that training reaches; 0.3 to 0.5 is usual for models of this size.
@@ -62,13 +64,14 @@ def plan(s: study.Study, device: Device, efficiency: float = 0.4) -> pd.DataFram
     """
     columns = {}
     for system in s.systems.values():
-        if system.kind not in study.STEPWISE:
-            continue
         for train in s.train:
-            columns[f"{system.name} ← {train}"] = _column(s, system, train, device, efficiency)
+            if system.kind in study.STEPWISE:
+                columns[f"{system.name} ← {train}"] = _column(s, system, train, device, efficiency)
+            elif system.kind == "icl" and not system.settings.get("endpoint"):
+                columns[f"{system.name} ← {train}"] = _prompting_column(s, system, train, device)
     if not columns:
-        raise DataError(f"{s.path}: no system of this study is trained by optimiser steps; there is nothing to plan")
-    return pd.DataFrame(columns)
+        raise DataError(f"{s.path}: no system of this study loads a neural model here; there is nothing to plan")
+    return pd.DataFrame(columns).reindex(list(max(columns.values(), key=len))).fillna("—")
 
 
 def _column(s: study.Study, system: study.System, train: str, device: Device, efficiency: float) -> dict[str, str]:
@@ -79,7 +82,6 @@ def _column(s: study.Study, system: study.System, train: str, device: Device, ef
     steps = optimiser_steps(len(lengths), values)
     share = fmean(lengths) / max(lengths)  # operations go with tokens; attention's square is left out
     seconds = step_seconds(cost, values, share, device, efficiency)
-    fits = "fits" if cost.peak_bytes < 0.95e9 * device.memory else "DOES NOT FIT"
     return {
         "parameters (M)": f"{cost.parameters / 1e6:,.1f}",
         "trainable (M)": f"{cost.trainable / 1e6:,.1f}",
@@ -87,12 +89,30 @@ def _column(s: study.Study, system: study.System, train: str, device: Device, ef
         "tokens a row, mean / longest": f"{fmean(lengths):,.0f} / {max(lengths):,}",
         "optimiser steps a run": f"{steps:,}",
         "weights, gradients, optimiser (GB)": f"{cost.fixed_bytes / 1e9:,.1f}",
-        "peak memory (GB)": f"{cost.peak_bytes / 1e9:,.1f} ({fits})",
+        "peak memory (GB)": _fits(cost.peak_bytes, device),
         "operations a step (TFLOP)": f"{cost.flops * share / 1e12:,.1f}",
         "step time (s)": f"{seconds:,.3f}",
         "training a run (min)": f"{seconds * steps / 60:,.1f}",
         "runs": str(len(system.seeds)),
     }
+
+
+def _prompting_column(s: study.Study, system: study.System, train: str, device: Device) -> dict[str, str]:
+    values = study.settings(s, system, train)
+    lengths = prompt_lengths(s, system, train, values)
+    rows = min(values.decode_batch_size, len(lengths))
+    parameters, weights, peak = _prompting_cost(values.model, values.revision, values.bf16, rows, max(lengths))
+    return {
+        "parameters (M)": f"{parameters / 1e6:,.1f}",
+        "tokens a row, mean / longest": f"{fmean(lengths):,.0f} / {max(lengths):,}",
+        "weights, gradients, optimiser (GB)": f"{weights / 1e9:,.1f}",
+        "peak memory (GB)": _fits(peak, device),
+        "runs": str(len(system.seeds)),
+    }
+
+
+def _fits(peak_bytes: float, device: Device) -> str:
+    return f"{peak_bytes / 1e9:,.1f} ({'fits' if peak_bytes < 0.95e9 * device.memory else 'DOES NOT FIT'})"
 
 
 def step_seconds(cost: Any, values: Any, share: float, device: Device, efficiency: float) -> float:
@@ -119,20 +139,21 @@ def optimiser_steps(n_rows: int, values: Any) -> int:
 
 def training_part(s: study.Study, train: str) -> tuple[Corpus, bool]:
     """The training part of a corpus, and whether the bundled case reports had to stand in for one that is not here."""
+    corpus, stand_in = _corpus(s, train)
+    return study.split(s, corpus)[0], stand_in
+
+
+def _corpus(s: study.Study, name: str) -> tuple[Corpus, bool]:
     try:
-        study.corpus_path(s, train)
+        study.corpus_path(s, name)
     except DataError:
-        corpus = study.select(read_corpus(ROOT / STAND_IN, "medtxt", train), s.labels, s.certainties)
-        return study.split(s, corpus)[0], True
-    return study.split(s, study.open_corpus(s, train))[0], False
+        return study.select(read_corpus(ROOT / STAND_IN, "medtxt", name), s.labels, s.certainties), True
+    return study.open_corpus(s, name), False
 
 
 def row_lengths(corpus: Corpus, values: BertSettings | LoraSettings) -> list[int]:
     """Tokens of each training row: counted where the tokenizer is on this machine, else estimated from characters."""
-    from nbutils.hub import locate
-
-    folder = locate(values.model, values.revision)
-    if folder is not None and any((folder / n).exists() for n in ("tokenizer_config.json", "tokenizer.json")):
+    if (folder := _folder_with_tokenizer(values)) is not None:
         return _counted(corpus, values, folder)
     rate = architecture(values.model)["tokens_per_character"]
     rows = [
@@ -146,6 +167,42 @@ def row_lengths(corpus: Corpus, values: BertSettings | LoraSettings) -> list[int
 
     prompt = math.ceil(len(prompt_text(values.prompt, "")) * rate) + CHAT
     return [min(prompt + 2 * math.ceil(n * rate) + TAGS * e, values.max_length) for n, e in rows]
+
+
+def prompt_lengths(s: study.Study, system: study.System, train: str, values: IclSettings) -> list[int]:
+    """Tokens of each prompt with the longest answer that it may have; counted or estimated as in `row_lengths`."""
+    from nbutils import icl
+    from nbutils.icl_prompts import answer_limit, prompt_string
+
+    n_tokens = _token_counter(values)
+    corpora = {name: _corpus(s, name)[0] for name in {train, *s.evaluate}}
+    tagger = icl.fit(study.split(s, corpora[train])[0], values, seed=system.seeds[0])
+    targets = [study.evaluation_corpus(s, corpora, train, name) for name in s.evaluate]
+    lengths = [
+        n_tokens(prompt_string(piece.prompt)) + CHAT + answer_limit(piece.text, values)
+        for target in targets
+        for piece in tagger.pieces(target.documents)
+    ]
+    return [min(n, values.max_length) for n in lengths]
+
+
+def _token_counter(values: IclSettings) -> Callable[[str], int]:
+    folder = _folder_with_tokenizer(values)
+    if folder is None:
+        rate = architecture(values.model)["tokens_per_character"]
+        return lambda text: math.ceil(len(text) * rate)
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(str(folder))
+    return lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def _folder_with_tokenizer(values: BertSettings | LoraSettings | IclSettings) -> Path | None:
+    from nbutils.hub import locate
+
+    folder = locate(values.model, values.revision)
+    names = ("tokenizer_config.json", "tokenizer.json")
+    return folder if folder is not None and any((folder / n).exists() for n in names) else None
 
 
 def _counted(corpus: Corpus, values: BertSettings | LoraSettings, folder: Path) -> list[int]:
@@ -206,6 +263,13 @@ def _cost(values: BertSettings | LoraSettings, rows: int, tokens: int) -> Any:
     return meter.step_cost(config_of(values.model, values.revision), values, rows, tokens)
 
 
+@cache
+def _prompting_cost(model: str, revision: str | None, bf16: bool, rows: int, tokens: int) -> tuple[int, int, int]:
+    from nbutils import meter
+
+    return meter.prompting_cost(config_of(model, revision), bf16, rows, tokens)
+
+
 # --- command ----------------------------------------------------------------------------------------------------------
 
 
@@ -264,7 +328,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(table.to_string())
     if table.map(lambda cell: cell.endswith(" *")).to_numpy().any():
         print(f"\n* the corpus is not on this machine; {STAND_IN} (bundled, fictional) stands in for its size")
-    print("\nMemory is that of the longest batch, times are those of mean batches; tagging comes on top.")
+    print(
+        print(
+            "\nMemory is that of the longest batch, times are those of mean batches; tagging comes on top. Of a prompted "
+            "model,\nwhich is not trained, only the memory is estimated."
+        )
+    )
     return 0
 
 

@@ -383,7 +383,7 @@ def analyses(study: Study) -> dict[str, dict[str, str]]:
     chosen["09_efficiency"] = runs
     if evaluate != train:
         chosen["10_generalisation"] = runs | {"target": evaluate, "source": train}
-    return {name: values for name, values in chosen.items() if (ROOT / "notebooks" / f"{name}.ipynb").exists()}
+    return chosen
 
 
 def _is_full_grid(corpus: Corpus) -> bool:

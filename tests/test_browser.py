@@ -110,3 +110,9 @@ def test_the_twin_shows_what_the_browser_shows():
 def test_a_corpus_without_cases_has_no_menu_for_them():
     plain = replace(corpus(), documents=(Document("1", "発熱"),))
     assert browser._Browser(plain, {}, {}).groups == {}
+
+
+def test_the_menu_of_a_private_corpus_covers_the_titles_of_its_notes():
+    assert ("n2 · 肺炎", "n2") in opened().note.options
+    assert ("n2 · ■■", "n2") in opened(private=True).note.options
+    assert "肺炎" not in str(opened(private=True).box.get_state())

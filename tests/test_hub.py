@@ -102,6 +102,24 @@ def test_the_models_of_our_studies_are_pinned_where_a_commit_is_known(name):
     assert loose <= {"tokyotech-llm/Llama-3.1-Swallow-8B-Instruct-v0.2"}  # no source names its commit
 
 
+def test_the_papers_study_is_sound_and_the_hub_is_asked_for_the_models_that_run_here_only(monkeypatch, capsys):
+    monkeypatch.setenv("MEDTXT_CR", str(ROOT / "data" / "cr"))
+    asked = []
+    monkeypatch.setattr(hub, "check", lambda model, *_: asked.append(model) or [])
+    assert study.main(["check", str(ROOT / "studies" / "paper.yaml")]) == 0
+    assert "28 runs" in capsys.readouterr().out  # four systems of three seeds, two of one; two training corpora
+    assert asked == ["tohoku-nlp/bert-base-japanese-v3", "tokyotech-llm/Llama-3.1-Swallow-8B-Instruct-v0.2"]
+
+
+def test_the_papers_study_has_the_rows_of_table_3_in_its_order():
+    systems = study.load(ROOT / "studies" / "paper.yaml").systems
+    assert list(systems) == ["bert", "lora", "swallow-zero", "swallow-few", "gpt-4o-zero", "gpt-4o-few"]
+    for name, s in systems.items():
+        assert s.settings.get("shots", 0) == name.endswith("few")
+        assert len(s.seeds) == (1 if name.startswith("gpt") else 3)  # GPT-4o ran once, at temperature zero
+    assert {s.settings["budget"] for s in systems.values() if s.settings.get("endpoint")} == {20.0}  # of both together
+
+
 def test_the_papers_study_has_table_2():
     systems = study.load(ROOT / "studies" / "paper.yaml").systems
     bert, lora = (SETTINGS[k](**systems[k].settings) for k in ("bert", "lora"))

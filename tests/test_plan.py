@@ -179,9 +179,41 @@ def test_gradient_checkpointing_and_four_bits_lower_the_memory():
 def test_the_plan_of_the_paper_is_printed_without_its_corpus_and_its_models(monkeypatch, capsys):
     monkeypatch.delenv("MEDTXT_CR", raising=False)
     monkeypatch.setattr("nbutils.plan._cost", lambda *_: meter.Cost(8_072_204_288, 41_943_040, 10**10, 10**11, 1e15, 9))
+    monkeypatch.setattr("nbutils.plan._prompting_cost", lambda *_: (8_030_261_248, 16 * 10**9, 10**11))
     assert plan.main(["studies/paper.yaml", "--device", "a100"]) == 0
     out = capsys.readouterr().out
+    assert "swallow-few ← PN" in out and "gpt-4o" not in out  # nothing of an endpoint is loaded here
     assert "41.9" in out and "stands in for its size" in out and "DOES NOT FIT" in out
+
+
+def test_a_prompted_model_takes_its_weights_the_keys_and_values_and_more_with_each_row():
+    config = LlamaConfig(**MIDDLING)
+    total, weights, peak = meter.prompting_cost(config, True, 4, 256)
+    assert weights == 2 * total
+    kept = 2 * 4 * 256 * MIDDLING["num_hidden_layers"] * MIDDLING["hidden_size"] // 2 * 2  # two heads share a key; bf16
+    assert weights + kept < peak < meter.prompting_cost(config, True, 8, 256)[2]
+
+
+def test_the_tokens_of_a_prompt_hold_guideline_example_note_and_answer(monkeypatch):
+    monkeypatch.delenv("MEDTXT_CR", raising=False)
+    s = study.load(ROOT / "studies" / "paper.yaml")
+    zero, few = (
+        plan.prompt_lengths(s, s.systems[name], "PN", study.settings(s, s.systems[name], "PN"))
+        for name in ("swallow-zero", "swallow-few")
+    )
+    target = study.split(s, study.open_corpus(s, "PN"))[1]
+    assert len(zero) == len(few) > len(target)  # PN's test part, and all of CR
+    assert all(a < b for a, b in zip(zero, few, strict=True))
+
+
+def test_a_study_of_endpoints_alone_has_nothing_to_plan(tmp_path, capsys):
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "corpora: {A: {path: data/cr}}\nsystems: {icl: {model: m, endpoint: 'http://127.0.0.1:8000/v1'}}\n",
+        encoding="utf-8",
+    )
+    assert plan.main([str(path)]) == 1
+    assert "nothing to plan" in capsys.readouterr().err
 
 
 def test_a_model_that_nobody_knows_is_one_sentence(tmp_path, capsys):

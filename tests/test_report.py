@@ -88,3 +88,12 @@ def test_the_picture_names_every_rule_its_jobs_and_its_notebook():
     shown = {text.get_text() for text in figure.axes[0].texts if text.get_text()}
     plt.close(figure)
     assert shown == {"study × 1", "evaluate × 1\n06_evaluation", "crf × 2\n03_crf_baseline", "tiny_model × 1"}
+
+
+def test_every_rule_of_the_whole_study_has_its_notebook_in_the_picture():
+    plan = study.load(ROOT / "studies" / "demo.yaml")
+    jobs = set(dag.rules(dag.job_graph(plan))) - {"study", "tiny_model"}  # these two execute no notebook
+    assert {s.kind for s in plan.systems.values()} <= jobs and "efficiency" in jobs
+    assert {rule: (ROOT / "notebooks" / f"{dag._NOTEBOOK_OF.get(rule)}.ipynb").exists() for rule in jobs} == (
+        dict.fromkeys(jobs, True)
+    )

@@ -329,10 +329,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if table.map(lambda cell: cell.endswith(" *")).to_numpy().any():
         print(f"\n* the corpus is not on this machine; {STAND_IN} (bundled, fictional) stands in for its size")
     print(
-        print(
-            "\nMemory is that of the longest batch, times are those of mean batches; tagging comes on top. Of a prompted "
-            "model,\nwhich is not trained, only the memory is estimated."
-        )
+        "\nMemory is that of the longest batch, times are those of mean batches; tagging comes on top. Of a prompted "
+        "model,\nwhich is not trained, only the memory is estimated."
     )
     return 0
 

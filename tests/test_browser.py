@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from nbutils import browser
+from nbutils import browser, privacy
 from nbutils.corpus import Corpus, Document, Entity, Prediction
 
 EVIL = "<script>alert(1)</script> & 発熱"
@@ -92,12 +92,14 @@ def test_no_text_becomes_markup_in_any_view(way):
     assert "<script" not in page and "& 発熱" not in page
 
 
-def test_a_private_note_is_shown_only_when_it_is_asked_for():
+def test_a_private_note_is_covered_until_a_person_lifts_the_cover(monkeypatch):
     shown = opened(private=True)
-    assert "発熱" not in str(shown.box.get_state()) + shown.page.value + repr(shown.box)
-    shown.note.value = "n1"
-    assert "発熱" in shown.page.value
-    assert "発熱" not in browser.twin(corpus(private=True), "n1", FOUND).data
+    assert "No note is open" in shown.page.value
+    shown.note.value = "n2"  # a word that the legend does not hold
+    assert "咳嗽" not in str(shown.box.get_state()) + shown.page.value and "■■" in shown.page.value
+    assert "咳嗽" not in browser.twin(corpus(private=True), "n2", FOUND).data
+    monkeypatch.setitem(privacy._State, "revealed", True)
+    assert "咳嗽" in browser.page(corpus(private=True).documents[1], FOUND, "difference", "crf")
 
 
 def test_the_twin_shows_what_the_browser_shows():

@@ -182,6 +182,7 @@ def test_the_plan_of_the_paper_is_printed_without_its_corpus_and_its_models(monk
     monkeypatch.setattr("nbutils.plan._prompting_cost", lambda *_: (8_030_261_248, 16 * 10**9, 10**11))
     assert plan.main(["studies/paper.yaml", "--device", "a100"]) == 0
     out = capsys.readouterr().out
+    assert out.endswith("only the memory is estimated.\n")
     assert "swallow-few ← PN" in out and "gpt-4o" not in out  # nothing of an endpoint is loaded here
     assert "41.9" in out and "stands in for its size" in out and "DOES NOT FIT" in out
 

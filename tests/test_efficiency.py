@@ -113,7 +113,7 @@ def test_the_bench_writes_json_tables_and_a_figure(tmp_path):
                              "method": ["HF generate, constrained", "copy decoding (ours)"]})  # fmt: skip
     other = pd.DataFrame({"method": ["a"], "seconds": [1234.5]})
     about = {"device": "a CPU", "torch threads": 2, "layers": 1, "hidden": 64, "vocabulary": 128_256}
-    write(tmp_path, about, decoding, other, other)
+    write(tmp_path, about, {"decoding": decoding, "training": other, "scoring": other})
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bench.json", "bench.md", "bench.png", "bench.svg"]
     assert json.loads((tmp_path / "bench.json").read_text())["decoding"][1]["speed-up"] == 9.5
     assert "| a | 1,234 |" in (tmp_path / "bench.md").read_text()

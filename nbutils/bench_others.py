@@ -12,8 +12,9 @@ import torch
 from transformers import BatchEncoding, BertConfig, BertForTokenClassification
 
 from nbutils import ROOT, bert
+from nbutils.bench_decoding import annotated_lines
 from nbutils.bio import bio_labels
-from nbutils.corpus import Document, Entity, Prediction, sentence_spans
+from nbutils.corpus import Document, Entity, Prediction
 from nbutils.formats import read_corpus
 from nbutils.scores import exact_scores
 from nbutils.settings import BertSettings
@@ -86,11 +87,7 @@ def scoring(sentences: int, progress: Callable[[str], None] = print) -> pd.DataF
 def sample(sentences: int, seed: int = 0) -> tuple[list[Document], list[Prediction]]:
     """Lines of the bundled case reports, again and again, and predictions that miss, move and invent some entities."""
     rng = random.Random(seed)
-    lines = [
-        (d.text[s:e], [Entity(x.start - s, x.end - s) for x in d.entities if s <= x.start < e])
-        for d in read_corpus(ROOT / "data" / "cr")
-        for s, e in sentence_spans(d)
-    ]
+    lines = annotated_lines()
     documents, predictions = [], []
     for k in range(sentences):
         text, entities = lines[k % len(lines)]

@@ -165,7 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("command", choices=["make", "compare"])
     parser.add_argument("notebooks", nargs="*", type=Path, help="some notebooks only, such as notebooks/00_*.ipynb")
     chosen = parser.parse_args(arguments)
-    paths = [path.resolve() for path in chosen.notebooks] or notebooks()
+    paths = [path.resolve() for path in chosen.notebooks] or [path for path in notebooks() if is_compared(path)]
     try:
         if chosen.command == "make":
             make(paths)

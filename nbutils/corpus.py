@@ -201,7 +201,8 @@ def entity_types(
     if not certainty_in_type:
         return tuple(labels)
     wanted = (*CERTAINTIES, None) if certainties is None else [c for c in CERTAINTIES if c in set(certainties)]
-    return tuple(dict.fromkeys(_type_of(label, certainty) for label in labels for certainty in wanted))
+    of = {label: (None,) if label in WITHOUT_CERTAINTY else wanted for label in labels}
+    return tuple(dict.fromkeys(_type_of(label, certainty) for label in of for certainty in of[label]))
 
 
 def _type_of(label: str, certainty: str | None) -> str:

@@ -24,7 +24,7 @@ NAME = STUDY.name
 GRID = [(s.name, train, seed) for s, train, seed in STUDY.runs()]
 OF_KIND = {kind: [s.name for s in STUDY.systems.values() if s.kind == kind] for kind in study_file.SETTINGS}
 # One thread a job: the jobs share the cores, and the same number of threads gives the same sums.
-PAPERMILL = "OMP_NUM_THREADS={threads} TOKENIZERS_PARALLELISM=false {sys.executable} -m papermill --no-progress-bar --log-level ERROR -k python3"
+PAPERMILL = "OMP_NUM_THREADS={threads} TOKENIZERS_PARALLELISM=false {sys.executable} -m nbutils.execute --no-progress-bar --log-level ERROR -k python3"
 LOG = f"runs/{NAME}/logs"
 
 

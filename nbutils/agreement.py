@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import cohen_kappa_score
 
 from nbutils.corpus import Corpus, Document, Entity, lines
 from nbutils.privacy import shown
@@ -226,6 +225,8 @@ def kappa(certainties: np.ndarray) -> float:
     """Cohen's kappa of two columns of certainties; nan when both have one certainty only, and the same."""
     if len(set(certainties.ravel())) < 2:
         return float("nan")
+    from sklearn.metrics import cohen_kappa_score  # here, since it takes a second to load and every run would wait
+
     return float(cohen_kappa_score(certainties[:, 0], certainties[:, 1]))
 
 

@@ -61,7 +61,7 @@ def test_case_and_physician_reach_the_stratified_tables(plan, finished):
 
 
 def test_notebook_11_runs_on_it_and_holds_no_text_of_a_private_note(plan, finished, tmp_path):
-    command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--log-level", "ERROR", "-k", "python3",
+    command = [sys.executable, "-m", "nbutils.execute", "--no-progress-bar", "--log-level", "ERROR", "-k", "python3",
                str(ROOT / "notebooks/11_your_own_notes.ipynb"), str(tmp_path / "11.ipynb"),
                "-p", "study_file", str(plan.path), "-p", "n_boot", "20"]  # fmt: skip
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)

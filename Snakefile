@@ -10,19 +10,19 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
-from nbutils import study as study_file
+from nbutils import study as studies
 from nbutils.formats import DataError
 
 try:
-    STUDY = study_file.load(config.get("study", "studies/demo.yaml"))
-    PATHS = study_file.corpus_files(STUDY)
-    ANALYSES = study_file.analyses(STUDY)
+    STUDY = studies.load(config.get("study", "studies/demo.yaml"))
+    PATHS = studies.corpus_files(STUDY)
+    ANALYSES = studies.analyses(STUDY)
 except DataError as error:
     raise SystemExit(f"\n{error}\n")
 
 NAME = STUDY.name
 GRID = [(s.name, train, seed) for s, train, seed in STUDY.runs()]
-OF_KIND = {kind: [s.name for s in STUDY.systems.values() if s.kind == kind] for kind in study_file.SETTINGS}
+OF_KIND = {kind: [s.name for s in STUDY.systems.values() if s.kind == kind] for kind in studies.SETTINGS}
 # One thread a job: the jobs share the cores, and the same number of threads gives the same sums.
 PAPERMILL = "OMP_NUM_THREADS={threads} TOKENIZERS_PARALLELISM=false {sys.executable} -m nbutils.execute --no-progress-bar --log-level ERROR -k python3"
 LOG = f"runs/{NAME}/logs"
@@ -38,7 +38,7 @@ def one_of(names):
 
 
 def tiny_models(wildcards):
-    kinds = study_file.tiny_kinds(STUDY, wildcards.system)
+    kinds = studies.tiny_kinds(STUDY, wildcards.system)
     return [f"models/{NAME}/{wildcards.train}/{kind}/config.json" for kind in kinds]
 
 
@@ -81,7 +81,7 @@ rule explore:
 
 RUN = f"runs/{NAME}/{{system}}/{{train}}/seed-{{seed}}"
 
-for kind, notebook_of_kind in study_file.NOTEBOOKS.items():
+for kind, notebook_of_kind in studies.NOTEBOOKS.items():
 
     rule:
         """One run: fit on one corpus with one seed, tag every evaluation corpus."""
@@ -135,7 +135,7 @@ for analysis, parameters in ANALYSES.items():
         input:
             PATHS,
             [] if analysis in WITHOUT_RUNS else [f"runs/{NAME}/{s}/{t}/seed-{n}/notebook.ipynb" for s, t, n in GRID],
-            study_file.second_files(STUDY) if analysis == "02_inter_annotator_agreement" else [],
+            studies.second_files(STUDY) if analysis == "02_inter_annotator_agreement" else [],
             notebook=f"notebooks/{analysis}.ipynb",
         output:
             f"runs/{NAME}/notebooks/{analysis}.ipynb",

@@ -16,6 +16,7 @@ from nbutils.formats.reading import (
     Read,
     Reading,
     check_offsets_declared,
+    further_values,
     label_of,
     offset_reader,
     settled,
@@ -87,16 +88,9 @@ def _is_name(value: Any) -> bool:
 
 def _meta(row: dict[str, Any], read: Read) -> dict[str, str]:
     """Further strings of the row, and of the `meta` object that older versions write."""
-    meta = {}
     nested = row.get("meta")
-    for key, value in [*row.items(), *(nested.items() if isinstance(nested, dict) else [])]:
-        if key in OWN_KEYS or value is nested:
-            continue
-        if isinstance(value, str):
-            meta[key] = value
-        elif value not in (None, [], {}):
-            read.left_out[f'values of "{key}", which are no strings'] += 1
-    return meta
+    values = [*row.items(), *(nested.items() if isinstance(nested, dict) else [])]
+    return further_values(((k, v) for k, v in values if k not in OWN_KEYS and v is not nested), read)
 
 
 def write_doccano(corpus: Corpus, path: Path) -> None:

@@ -17,6 +17,7 @@ from nbutils.formats.reading import (
     Read,
     Reading,
     check_offsets_declared,
+    further_values,
     label_of,
     offset_reader,
     settled,
@@ -116,15 +117,8 @@ def _bare(text: str) -> str:
 
 
 def _meta(data: dict[str, Any], read: Read) -> dict[str, str]:
-    meta = {}
-    for key, value in data.items():
-        if key == "text" or (key == "id" and isinstance(value, str)):
-            continue
-        if isinstance(value, str):
-            meta[key] = value
-        elif value not in (None, [], {}):
-            read.left_out[f'values of "{key}", which are no strings'] += 1
-    return meta
+    own = {"text"} | ({"id"} if isinstance(data.get("id"), str) else set())
+    return further_values(((k, v) for k, v in data.items() if k not in own), read)
 
 
 def write_labelstudio(corpus: Corpus, path: Path) -> None:

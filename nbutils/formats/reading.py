@@ -7,9 +7,10 @@ made silently: every entity that was cut, joined or left out becomes a notice or
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from nbutils.corpus import Document, Entity
 from nbutils.formats.files import DataError
@@ -147,3 +148,14 @@ def check_offsets_declared(text: str, ends: list[int], how: Reading, where: str)
             f"{where}: the text has characters such as emoji, which some versions of the tool count as one and some as "
             "two; say `offsets: codepoints` or `offsets: utf16` in the study file"
         )
+
+
+def further_values(values: Iterable[tuple[str, Any]], read: Read) -> dict[str, str]:
+    """A row's values beside text and entities, as a document's `meta`: its strings; what else there is, is counted."""
+    meta = {}
+    for key, value in values:
+        if isinstance(value, str):
+            meta[key] = value
+        elif value not in (None, [], {}):
+            read.left_out[f'values of "{key}", which are no strings'] += 1
+    return meta

@@ -6,6 +6,7 @@ prompt = instruction + text, target = the text with inline tags, loss on the tar
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -114,7 +115,7 @@ def fit(
         train(
             model,
             rows,
-            Collator(tokenizer),
+            Collator(tokenizer, model),
             seed=seed,
             epochs=settings.epochs,
             learning_rate=settings.learning_rate,
@@ -274,12 +275,24 @@ def example(
 
 
 class Collator:
-    """Rows to right-padded tensors: input_ids, attention_mask and labels, each [rows, longest]."""
+    """Rows to right-padded tensors: input_ids and attention_mask [rows, longest], labels [rows, kept].
 
-    def __init__(self, tokenizer: Any):
+    A model that takes `logits_to_keep` computes no logits for what all prompts of the batch have at the front: with a
+    vocabulary of 128,256 these are most of the memory of a long prompt. The labels are cut to match.
+    """
+
+    def __init__(self, tokenizer: Any, model: Any = None):
         self.pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+        base = model.get_base_model() if hasattr(model, "get_base_model") else model
+        self.cuts = base is not None and "logits_to_keep" in inspect.signature(base.forward).parameters
 
-    def __call__(self, rows: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
+    def __call__(self, rows: list[dict[str, list[int]]]) -> dict[str, Any]:
         ids = pad([r["input_ids"] for r in rows], self.pad_id)
         mask = pad([[1] * len(r["input_ids"]) for r in rows], 0)
-        return {"input_ids": ids, "attention_mask": mask, "labels": pad([r["labels"] for r in rows], -100)}
+        labels = pad([r["labels"] for r in rows], -100)
+        batch = {"input_ids": ids, "attention_mask": mask, "labels": labels}
+        if self.cuts:
+            first = int((labels != -100).any(dim=0).int().argmax())  # to be predicted, from the token before it
+            kept = labels.shape[1] - max(first - 1, 0)
+            batch |= {"labels": labels[:, -kept:], "logits_to_keep": kept}
+        return batch

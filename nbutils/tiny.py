@@ -146,7 +146,7 @@ def build_llm(
     train(
         model,
         rows,
-        lora.Collator(tokenizer),
+        lora.Collator(tokenizer, model),
         seed=0,
         epochs=1,
         learning_rate=settings.learning_rate,

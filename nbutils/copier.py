@@ -37,6 +37,7 @@ class Copier:
 
     def __init__(self, tags: TagTokens, text: str):
         self.tags, self.text = tags, text
+        self._one_line = LINE_BREAKS.isdisjoint(text)
         self._unit: dict[int, tuple[tuple[int, ...], int]] = {}
         self._paths: dict[State, list[Path]] = {}
         self._steps: dict[Node, dict[int, Node]] = {}
@@ -89,7 +90,7 @@ class Copier:
 
     def _breaks(self, start: int, end: int) -> bool:
         """Whether a line break lies in `text[start:end]`: no tag opens before one, and no entity runs across."""
-        return not LINE_BREAKS.isdisjoint(self.text[start:end])
+        return not self._one_line and not LINE_BREAKS.isdisjoint(self.text[start:end])
 
     def _reach(self, state: State, seen: tuple[State, ...]) -> list[Path]:
         """The paths from a state; text without tokens (dropped characters) is passed over at no cost.

@@ -18,6 +18,10 @@ from nbutils.corpus import Document, Prediction
 from nbutils.scores import exact_document, pair
 
 CROSSED = ("case", "physician")  # what a note must name so that both are drawn
+# Physicians (or cases) whose variance is below so many times that of single notes are taken not to differ: a pooling
+# rule after a preliminary test (Bancroft 1964, Biometrics 20(3)), near the 80 % point of F for ten of them. With fewer
+# than so many notes a physician the ratio says too little for that, and whatever is above one counts.
+POOLED_BELOW, NOTES_TO_POOL = 1.35, 5
 
 
 @dataclass(frozen=True)
@@ -150,8 +154,8 @@ def standard_error(terms: Sequence[tuple[float, Evaluation]]) -> tuple[float, fl
     on the same documents are added document by document, as in a paired comparison; the rest is independent, and its
     variances add. For notes drawn one by one the variance is n/(n − 1)·Σu², with n − 1 degrees of freedom. For crossed
     notes it is V(physicians) + V(cases) − V(notes), each of them the same formula for the sums of u over its groups;
-    where physicians or cases differ by less than single notes do, they are left out (and V(notes) alone is left when
-    both are). Degrees of freedom of a sum are Satterthwaite's, (ΣV)² / Σ(V²/df).
+    where physicians or cases differ by little more than single notes do (`POOLED_BELOW`), they are left out (and
+    V(notes) alone is left when both are). Degrees of freedom of a sum are Satterthwaite's, (ΣV)² / Σ(V²/df).
 
     Source: Cameron, Gelbach and Miller 2011, Robust Inference With Multiway Clustering, Journal of Business & Economic
     Statistics 29(2); Satterthwaite 1946, Biometrics Bulletin 2(6).
@@ -185,10 +189,14 @@ def _variances(documents: Sequence[Document], u: np.ndarray) -> list[tuple[float
     if not is_crossed(documents):
         return [notes]
     groups = [_grouped(u, np.unique([d.meta[key] for d in documents], return_inverse=True)[1]) for key in CROSSED]
-    kept = [group for group in groups if group[0] > notes[0]]
+    kept = [group for group in groups if group[0] > _least_ratio(len(u), group) * notes[0]]
     if not kept:
         return [notes]
     return [*kept, (-notes[0], 0.0)] if len(kept) > 1 else kept
+
+
+def _least_ratio(n_notes: int, group: tuple[float, float]) -> float:
+    return POOLED_BELOW if n_notes >= NOTES_TO_POOL * (group[1] + 1) else 1.0
 
 
 def _grouped(u: np.ndarray, group: np.ndarray) -> tuple[float, float]:

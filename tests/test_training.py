@@ -231,3 +231,19 @@ def test_checkpoints_of_other_settings_are_not_gone_on_from(tmp_path):
     (old / "checkpoint-2").mkdir(parents=True)
     assert checkpoint_folder(tmp_path, {"seed": 0}) == old and old.exists()
     assert checkpoint_folder(tmp_path, {"seed": 1}) != old and not old.exists()
+
+
+def test_leaving_out_the_logits_of_prompts_changes_neither_loss_nor_gradient(micro_llm, notes):
+    settings = LoraSettings(model=str(micro_llm), prompt="tiny_ja", max_length=100)
+    model, tokenizer = lora.load_base(settings)
+    rows = lora.examples(notes[:4], tokenizer, settings, lora.TagTokens(tokenizer, ["d"]))
+    whole, cut = lora.Collator(tokenizer)(rows), lora.Collator(tokenizer, model)(rows)
+    shortest_prompt = min(row["labels"].count(-100) for row in rows)
+    assert cut["logits_to_keep"] == whole["labels"].shape[1] - shortest_prompt + 1 == cut["labels"].shape[1]
+    found = []
+    for batch in (whole, cut):
+        model.zero_grad()
+        loss = model(**batch).loss
+        loss.backward()
+        found.append((loss.detach(), model.get_input_embeddings().weight.grad.clone()))
+    torch.testing.assert_close(found[0], found[1])

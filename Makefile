@@ -42,7 +42,7 @@ models: install  ## download the models of a study once, whole and as safetensor
 	@$(WITH) python -m nbutils.study models $(STUDY_FILE)
 
 test: install  ## all tests that need neither a GPU nor the hub, with coverage
-	@$(WITH) python -m pytest -n auto --maxprocesses 4 --dist loadfile $(if $(STRICT),--strict-outputs)
+	@$(WITH) python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(if $(STRICT),--strict-outputs)
 
 report: install  ## build the study's results and executed notebooks as a static site in report/
 	@$(WITH) python -m nbutils.report site $(STUDY_FILE)

@@ -24,6 +24,7 @@ from nbclient.exceptions import CellExecutionError
 
 from nbutils import ROOT
 from nbutils.formats import DataError, written_whole
+from nbutils.reference import TABLES
 
 REFERENCE_RUNS = Path("data") / "reference_runs"
 SANITIZE = ROOT / "tests" / "nbval_sanitize.cfg"
@@ -131,8 +132,8 @@ def make(chosen: Iterable[Path]) -> None:
         if (place / "figures").is_dir():
             shutil.copytree(place / "figures", ROOT / "figures", dirs_exist_ok=True)
         if (ROOT / REFERENCE_RUNS).is_dir():
-            _keep_new(place / "runs", ROOT / REFERENCE_RUNS)
-            _keep_new(place / REFERENCE_RUNS, ROOT / REFERENCE_RUNS)
+            _keep_tables(place / "runs", ROOT / REFERENCE_RUNS)
+            _keep_tables(place / REFERENCE_RUNS, ROOT / REFERENCE_RUNS)
 
 
 def compare(paths: Sequence[Path], place: Path) -> subprocess.CompletedProcess[str]:
@@ -150,11 +151,11 @@ def _environment(place: Path) -> dict[str, str]:
     return {"PYTHONPATH": str(place), "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
-def _keep_new(source: Path, target: Path) -> None:
-    """Copy the files of `source` that `target` does not have."""
-    for path in source.rglob("*") if source.is_dir() else ():
+def _keep_tables(source: Path, target: Path) -> None:
+    """Copy the tables that notebooks keep beside the runs of `source` and that `target` does not have; no run."""
+    for path in source.glob(f"*/{TABLES}"):
         goal = target / path.relative_to(source)
-        if path.is_file() and not goal.exists():
+        if not goal.exists():
             goal.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, goal)
 

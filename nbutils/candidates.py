@@ -60,7 +60,7 @@ def scoring(model: Any, prefix: SharedPrefix, n_rows: int) -> Iterator[Scorer]:
 
     So whatever the model does to its logits (scaling, soft-capping) is done to these too.
     """
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base = without_adapter(model)
     longest = _longest(model, base)
     head = base.get_output_embeddings()
     candidates = _CandidateHead(head)
@@ -69,6 +69,11 @@ def scoring(model: Any, prefix: SharedPrefix, n_rows: int) -> Iterator[Scorer]:
         yield Scorer(base, candidates, prefix, n_rows, longest)
     finally:
         base.set_output_embeddings(head)
+
+
+def without_adapter(model: Any) -> Any:
+    """The model under a PEFT adapter, whose layers carry it; any other model as it is."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def _longest(model: Any, base: Any) -> int | None:

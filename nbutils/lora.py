@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from nbutils.align import encode_with_offsets
+from nbutils.candidates import without_adapter
 from nbutils.copydecode import Copier, SharedPrefix, TagTokens, decode, shared_prefix
 from nbutils.corpus import Document, Entity, Prediction, entities_within, sentence_spans, separated
 from nbutils.settings import LoraSettings, settings_from
@@ -283,8 +284,8 @@ class Collator:
 
     def __init__(self, tokenizer: Any, model: Any = None):
         self.pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-        base = model.get_base_model() if hasattr(model, "get_base_model") else model
-        self.cuts = base is not None and "logits_to_keep" in inspect.signature(base.forward).parameters
+        forward = None if model is None else without_adapter(model).forward
+        self.cuts = forward is not None and "logits_to_keep" in inspect.signature(forward).parameters
 
     def __call__(self, rows: list[dict[str, list[int]]]) -> dict[str, Any]:
         ids = pad([r["input_ids"] for r in rows], self.pad_id)

@@ -3,7 +3,12 @@
 corpus -> split -> fit -> predict -> predictions -> scores -> tables and figures; see README.md.
 """
 
+import os
 from pathlib import Path
+
+# Intel's MKL then sums alike on every x86 processor with AVX2, so that scores are the same on another machine; on AMD's
+# its products of a few rows are also nearly twice as fast (`make bench`). Read when torch first multiplies.
+os.environ.setdefault("MKL_CBWR", "AVX2,STRICT")
 
 __version__ = "0.1.0"
 

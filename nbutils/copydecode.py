@@ -16,13 +16,14 @@ import torch
 
 from nbutils.candidates import Choice, Draft, SharedPrefix, scoring, shared_prefix
 from nbutils.copier import Copier, Node, TagTokens
+from nbutils.corpus import Entity
 from nbutils.formats import DataError
 
 __all__ = ["Copier", "SharedPrefix", "TagTokens", "decode", "shared_prefix"]
 
 # Draft tokens of a text in a pass, before they are doubled: least, most, and how many of a whole batch are still cheap.
 # A CPU is soon busy, and then a rejected draft costs; a GPU reads its weights in the time of some hundred tokens.
-WINDOWS = {"cpu": (8, 16, 64), "cuda": (16, 64, 512)}
+WINDOWS = {"cpu": (4, 16, 64), "cuda": (16, 64, 512)}
 
 
 @dataclass
@@ -33,6 +34,7 @@ class _Row:
     node: Node
     pending: list[int]  # written (or prompt) tokens that the model has not seen
     position: int  # tokens that the model has seen and that stand
+    guess: dict[Node, int] = field(default_factory=dict)  # where a tag is guessed: the token to draft
     tokens: list[int] = field(default_factory=list)
     log_probs: list[float] = field(default_factory=list)
 
@@ -49,6 +51,7 @@ def decode(
     *,
     window: int | None = None,
     prefix: SharedPrefix | None = None,
+    guesses: Sequence[Sequence[Entity]] | None = None,
 ) -> list[tuple[list[int], list[float]]]:
     """Greedy constrained decoding of one batch.
 
@@ -59,6 +62,8 @@ def decode(
         window: least number of draft tokens of a text in one pass, doubled as long as all drafts are accepted. None:
             by the device and the number of unfinished texts.
         prefix: of `shared_prefix`, when more batches begin with it; else what these prompts share is found here.
+        guesses: entities that each text may hold (`mentions`). A right one saves passes, a wrong one costs some; what
+            is written stays the same.
 
     Returns:
         For each text the tokens written and the log-probability of each under the constrained distribution
@@ -72,6 +77,8 @@ def decode(
     if any(tuple(p[:n_shared]) != prefix.tokens or len(p) == n_shared for p in prompts):
         raise DataError("a prompt does not begin with the shared prefix and go on; compute the prefix from all prompts")
     rows = [_Row(c, c.start, list(p[n_shared:]), n_shared) for c, p in zip(copiers, prompts, strict=True)]
+    for row, entities in zip(rows, guesses or (), strict=guesses is not None):
+        row.guess = _guess(row.copier, entities)
     live = [row for row in rows if not row.finished]
     growth = 1
     with scoring(model, prefix, len(live)) as scorer:
@@ -97,15 +104,29 @@ def _window(device: torch.device, n_live: int) -> int:
     return min(max(cheap // n_live, least), most)
 
 
+def _guess(copier: Copier, entities: Sequence[Entity]) -> dict[Node, int]:
+    """The tokens that write these entities, wherever they are not the text's own next one."""
+    guess: dict[Node, int] = {}
+    node = copier.start
+    for token in copier.write(entities):
+        allowed = copier.steps(node)
+        if token not in allowed:  # a mention that cannot be tagged here, beside characters without tokens
+            break
+        if token != next(iter(allowed)):
+            guess[node] = token
+        node = allowed[token]
+    return guess
+
+
 def _draft(row: _Row, way: Sequence[int], length: int) -> Draft:
-    """The next tokens if no further tag comes (behind `way`), each with what else would be allowed in its place.
+    """The next tokens if no further tag comes than guessed (behind `way`), each with what else would be allowed in its place.
 
     As long as the widest row of the batch, since shorter ones would be padded and cost as much.
     """
     draft: Draft = []
     node = row.node
     while len(draft) < length and (allowed := row.copier.steps(node)):
-        token = way[len(draft)] if len(draft) < len(way) else next(iter(allowed))
+        token = way[len(draft)] if len(draft) < len(way) else row.guess.get(node, next(iter(allowed)))
         draft.append((token, allowed))
         node = allowed[token]
     return draft

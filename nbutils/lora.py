@@ -10,7 +10,7 @@ import inspect
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from nbutils.align import encode_with_offsets
 from nbutils.candidates import without_adapter
 from nbutils.copydecode import Copier, SharedPrefix, TagTokens, decode, shared_prefix
 from nbutils.corpus import Document, Entity, Prediction, entities_within, sentence_spans, separated
+from nbutils.mentions import Mentions
 from nbutils.settings import LoraSettings, settings_from
 from nbutils.training import device, local_or_hub, memory_hint, pad, train
 from nbutils.windows import clause_windows
@@ -58,20 +59,27 @@ class LoraTagger:
         ids_of = partial(prompt_ids, self.tokenizer, self.settings.prompt)
         prompts = [ids_of(piece.text, self.settings.labels) for piece in pieces]
         prefix = shared_prefix(self.model, prompts)  # the instruction: computed once, not for every batch
+        mentions = Mentions()
         for first in tqdm(range(0, len(order), size), disable=not progress, desc="tagging", unit="batch"):
             batch = order[first : first + size]
-            tagged = self._tag([pieces[n].text for n in batch], [prompts[n] for n in batch], prefix)
+            tagged = self._tag([pieces[n].text for n in batch], [prompts[n] for n in batch], prefix, mentions)
             for n, entities in zip(batch, tagged, strict=True):
                 found[pieces[n].document] += pieces[n].decided(entities)
         return [Prediction(d.id, without_overlaps(f)) for d, f in zip(documents, found, strict=True)]
 
-    def _tag(self, texts: Sequence[str], prompts: Sequence[Sequence[int]], prefix: SharedPrefix) -> list[list[Entity]]:
+    def _tag(
+        self, texts: Sequence[str], prompts: Sequence[Sequence[int]], prefix: SharedPrefix, mentions: Mentions
+    ) -> list[list[Entity]]:
+        guesses = [mentions.guess(text) for text in texts]
         copiers = [Copier(self.tags, text) for text in texts]
         longest = max(map(len, prompts))
         mend = f"lower decode_batch_size to {max(len(texts) // 2, 1)} or lower max_length"
         with memory_hint(f"tagging batches of {len(texts)} × {longest:,} prompt tokens", mend):
-            decoded = decode(self.model, prompts, copiers, prefix=prefix)
-        return [c.read(*out) for c, out in zip(copiers, decoded, strict=True)]
+            decoded = decode(self.model, prompts, copiers, prefix=prefix, guesses=guesses)
+        tagged = [c.read(*out) for c, out in zip(copiers, decoded, strict=True)]
+        for text, guessed, entities in zip(texts, guesses, tagged, strict=True):
+            mentions.learn(text, guessed, entities)
+        return tagged
 
     def save(self, folder: str | Path) -> None:
         """The adapter (safetensors), the tokenizer and the settings; the base model stays where it is."""
@@ -202,14 +210,21 @@ def prompt_ids(tokenizer: Any, name: str, text: str, labels: Sequence[str] = ("d
     The text is tokenised by itself, with the same tokens as in the answer, and whatever looks like a special token in
     it ("<|eot_id|>") is read as characters: a note is data.
     """
+    before, after = _around(tokenizer, tokenizer.chat_template, name, tuple(labels))
+    return [*before, *encode_with_offsets(tokenizer, text)[0], *after]
+
+
+@lru_cache(maxsize=8)  # asked for every line
+def _around(tokenizer: Any, template: Any, name: str, labels: tuple[str, ...]) -> tuple[list[int], list[int]]:
+    """The tokens of a prompt before and behind its text."""
     prompt = prompt_text(name, HOLE, labels)
     begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    if tokenizer.chat_template:
+    if template:
         message = [{"role": "user", "content": prompt}]
         prompt = tokenizer.apply_chat_template(message, add_generation_prompt=True, tokenize=False)
         begin = []  # the template writes it
     before, after = (tokenizer(part, add_special_tokens=False)["input_ids"] for part in prompt.split(HOLE))
-    return [*begin, *before, *encode_with_offsets(tokenizer, text)[0], *after]
+    return begin + before, after
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 import resource
 import shutil
@@ -177,7 +178,7 @@ def read_runs(root: str | Path, study: str) -> list[Run]:
     return [read_run(path.parent) for path in sorted((Path(root) / study).glob("*/*/seed-*/run.json"))]
 
 
-def latency(tagger: Tagger, documents: Sequence[Document], most: int = 20) -> dict[str, Any]:
+def latency(tagger: Tagger, documents: Sequence[Document], most: int = 10) -> dict[str, Any]:
     """Seconds to tag a note by itself, for some notes spread over these documents; the first is tagged twice.
 
     The first call of a model is slow for reasons of its own, so it is not counted.
@@ -221,14 +222,14 @@ def open_runs(folder: str | Path, study: str) -> list[Run]:
 
 def provenance() -> dict[str, Any]:
     """Versions, code and machine, without any name of a person, host or path."""
-    import torch
-
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine() + " CPU"
+    torch = sys.modules.get("torch")  # what has not been loaded has not been used
+    on_gpu = torch is not None and torch.cuda.is_available()
+    cores = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
     return {
         "versions": {"python": platform.python_version()} | {p: _version(p) for p in PACKAGES},
         "git_commit": git_commit(),
-        "device": device,
-        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if on_gpu else platform.machine() + " CPU",
+        "threads": torch.get_num_threads() if torch else cores,
         "peak_memory_bytes": peak_memory(),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
@@ -236,11 +237,10 @@ def provenance() -> dict[str, Any]:
 
 def peak_memory() -> dict[str, int]:
     """The highest resident memory of this process so far and, on a GPU, of its allocator, in bytes."""
-    import torch
-
+    torch = sys.modules.get("torch")
     unit = 1 if sys.platform == "darwin" else 1024
     peak = {"cpu": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
-    if torch.cuda.is_available():
+    if torch is not None and torch.cuda.is_available():
         peak["gpu"] = torch.cuda.max_memory_allocated()
     return peak
 

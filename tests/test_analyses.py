@@ -38,7 +38,7 @@ def test_the_demo_study_allows_every_analysis():
     allowed = study.analyses(study.load(ROOT / "studies" / "demo.yaml"))
     assert set(allowed) == ALWAYS | {"02_inter_annotator_agreement", "07_stratification", "10_generalisation"}
     assert allowed["07_stratification"] == {"runs_folder": "runs", "train": "CR", "evaluate": "PN"}
-    assert allowed["10_generalisation"] == {"runs_folder": "runs", "target": "PN", "source": "CR"}
+    assert allowed["10_generalisation"] == {"target": "PN", "source": "CR"}
 
 
 def test_notes_without_physicians_are_not_stratified(tmp_path):

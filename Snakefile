@@ -26,6 +26,8 @@ OF_KIND = {kind: [s.name for s in STUDY.systems.values() if s.kind == kind] for 
 # One thread a job: the jobs share the cores, and the same number of threads gives the same sums.
 PAPERMILL = "OMP_NUM_THREADS={threads} TOKENIZERS_PARALLELISM=false {sys.executable} -m nbutils.execute --no-progress-bar --log-level ERROR -k python3"
 LOG = f"runs/{NAME}/logs"
+# Of what could start, the longest jobs first: so no core waits at the end for another one's.
+LONG = {"lora": 2, "icl": 1}
 
 
 wildcard_constraints:
@@ -60,6 +62,7 @@ rule tiny_model:
         kind="encoder|llm",
     log:
         f"{LOG}/tiny-{{train}}-{{kind}}.log",
+    priority: 3
     params:
         tiny=lambda w: str(dict(STUDY.tiny.get(w.kind, {}))),
         types=lambda w: str(STUDY.types) if w.kind == "llm" else "",  # their tags are tokens of its tokenizer
@@ -97,6 +100,7 @@ for kind, notebook_of_kind in studies.NOTEBOOKS.items():
             f"{LOG}/{{system}}-{{train}}-{{seed}}.log",
         wildcard_constraints:
             system=one_of(OF_KIND[kind]),
+        priority: LONG.get(kind, 0)
         params:
             system=lambda w: str(STUDY.systems[w.system].settings),
             split=f"{STUDY.types} {STUDY.certainties} {STUDY.split_seed} {STUDY.test_fraction} {STUDY.evaluate}",

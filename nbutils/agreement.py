@@ -210,14 +210,19 @@ def certainty_table(matched: pd.DataFrame, *, n_boot: int = 1000, seed: int = 0)
 
     Source: Cohen 1960, A coefficient of agreement for nominal scales; computed by scikit-learn.
     """
-    groups = [rows[["first", "second"]].to_numpy() for _, rows in matched.groupby("document", sort=False)]
-    rng = np.random.default_rng(seed)
-    drawn = [np.concatenate([groups[k] for k in rng.integers(0, len(groups), len(groups))]) for _ in range(n_boot)]
     values = matched[["first", "second"]].to_numpy()
+    certainties = sorted(set(values.ravel()))
+    counts = np.array([
+        [[np.sum((rows["first"] == a) & (rows["second"] == b)) for b in certainties] for a in certainties]
+        for _, rows in matched.groupby("document", sort=False)
+    ])  # fmt: skip
+    rng = np.random.default_rng(seed)
+    drawn = np.stack([counts[rng.integers(0, len(counts), len(counts))].sum(axis=0) for _ in range(n_boot)])
     rows = {}
-    for name, measure in (("share of equal certainties", _share), ("Cohen's kappa", kappa)):
-        low, high = np.nanquantile([measure(d) for d in drawn], [0.025, 0.975])
-        rows[name] = {"matched entities": len(values), "value": measure(values), "95 % from": low, "95 % to": high}
+    for name, measure in (("share of equal certainties", _share), ("Cohen's kappa", _kappa)):
+        low, high = np.nanquantile(measure(drawn), [0.025, 0.975])
+        value = kappa(values) if measure is _kappa else float(_share(counts.sum(axis=0)))
+        rows[name] = {"matched entities": len(values), "value": value, "95 % from": low, "95 % to": high}
     return pd.DataFrame(rows).T.astype({"matched entities": int})
 
 
@@ -230,8 +235,18 @@ def kappa(certainties: np.ndarray) -> float:
     return float(cohen_kappa_score(certainties[:, 0], certainties[:, 1]))
 
 
-def _share(certainties: np.ndarray) -> float:
-    return float((certainties[:, 0] == certainties[:, 1]).mean())
+def _share(counts: np.ndarray) -> np.ndarray:
+    """The share of equal certainties in tables of counts, [..., first's, second's]."""
+    return counts.trace(axis1=-2, axis2=-1) / counts.sum(axis=(-2, -1))
+
+
+def _kappa(counts: np.ndarray) -> np.ndarray:
+    """As `kappa`, of tables of counts: a thousand bootstrap samples at once."""
+    own = counts.sum(axis=-1) / counts.sum(axis=(-2, -1))[..., None]
+    theirs = counts.sum(axis=-2) / counts.sum(axis=(-2, -1))[..., None]
+    chance = (own * theirs).sum(axis=-1)
+    with np.errstate(invalid="ignore"):
+        return np.where(chance < 1, (_share(counts) - chance) / (1 - chance), np.nan)
 
 
 # --- where they disagree ---------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from nbutils.formats import written_whole
 from nbutils.plots import save
 from nbutils.runs import provenance
 
-LINES = {1: 6, 8: 16, 32: 32}  # by batch size; of one text at a time fewer are enough
+LINES = {1: 12, 8: 16, 32: 32}  # by batch size; of one text at a time fewer are enough
 QUICK = {1: 2, 8: 8}
 
 

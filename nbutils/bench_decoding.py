@@ -27,12 +27,14 @@ from nbutils import ROOT
 from nbutils.copydecode import Copier, TagTokens, decode, shared_prefix
 from nbutils.corpus import Entity, sentence_spans
 from nbutils.formats import read_corpus
+from nbutils.mentions import Mentions
 
 VOCABULARY = 128_256  # of Llama 3; the tokenizer trained here has fewer, the output layer has not
 PIECES = 1_200  # of the tokenizer: about as many tokens a character as Llama 3's on Japanese case reports (0.93)
 SPLIT = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"  # as in Llama 3
 Line = tuple[str, list[Entity]]
 CONSTRAINED, OURS = "HF generate, constrained", "copy decoding (ours)"
+REMEMBERING, TOLD = "ours, mentions remembered", "copy decoding, told the tags"
 FREE, LOOKUP = "HF generate, free", "HF prompt lookup, free"
 
 
@@ -45,6 +47,8 @@ class Task:
     texts: Sequence[str]
     prompts: Sequence[Sequence[int]]
     answers: Sequence[Sequence[int]]  # what free generation is told
+    entities: Sequence[Sequence[Entity]]  # the same, as entities
+    mentions: Mentions  # of all other lines
 
 
 def measure(
@@ -62,6 +66,10 @@ def measure(
     tags = TagTokens(tokenizer, ["d"])
     lines = random.Random(0).sample(every, max(notes.values()))
     texts = [text for text, _ in lines]
+    mentions = Mentions()
+    for text, entities in every:
+        if text not in texts:
+            mentions.learn(text, mentions.guess(text), entities)
     shared = tokenizer("".join(text for text, _ in every[1::50]))["input_ids"]
     prompts = [[0, *tokenizer(text + "\n")["input_ids"]] for text in texts]
     rows = []
@@ -69,7 +77,8 @@ def measure(
         longer = [[*shared[:n_shared], *p] for p in prompts]
         model = random_model(hidden, layers)
         teach(model, tags, lines, longer)
-        task = Task(model, tags, texts, longer, [Copier(tags, text).write(entities) for text, entities in lines])
+        answers = [Copier(tags, text).write(entities) for text, entities in lines]
+        task = Task(model, tags, texts, longer, answers, [entities for _, entities in lines], mentions)
         for size, n in notes.items():
             rows += _compare(task, size, n, n_shared, progress)
     return pd.DataFrame(rows)
@@ -107,15 +116,29 @@ def _compare(task: Task, size: int, n: int, n_shared: int, progress: Callable[[s
 # --- the methods ----------------------------------------------------------------------------------------------------
 
 
-def ours(task: Task, chosen: Sequence[int], size: int) -> list[list[int]]:
+def ours(
+    task: Task, chosen: Sequence[int], size: int, guess: Callable[[int], Sequence[Entity]] = lambda k: ()
+) -> list[list[int]]:
     prompts = [task.prompts[k] for k in chosen]
     prefix = shared_prefix(task.model, prompts)
     out = []
     for first in range(0, len(chosen), size):
-        copiers = [Copier(task.tags, task.texts[k]) for k in chosen[first : first + size]]
-        written = decode(task.model, prompts[first : first + size], copiers, prefix=prefix)
+        batch = chosen[first : first + size]
+        copiers = [Copier(task.tags, task.texts[k]) for k in batch]
+        guesses = [guess(k) for k in batch]
+        written = decode(task.model, prompts[first : first + size], copiers, prefix=prefix, guesses=guesses)
         out += [tokens for tokens, _ in written]
     return out
+
+
+def remembering(task: Task, chosen: Sequence[int], size: int) -> list[list[int]]:
+    """As a tagger works once it has tagged the other lines of the corpus: their mentions are guessed again."""
+    return ours(task, chosen, size, lambda k: task.mentions.guess(task.texts[k]))
+
+
+def told(task: Task, chosen: Sequence[int], size: int) -> list[list[int]]:
+    """With every tag guessed right: no draft can save more, so what is left is the computing itself."""
+    return ours(task, chosen, size, lambda k: task.entities[k])
 
 
 def constrained(task: Task, chosen: Sequence[int], size: int) -> list[list[int]]:
@@ -178,6 +201,8 @@ def _generate(task: Task, chosen: Sequence[int], **options: Any) -> list[list[in
 METHODS: dict[str, Callable[..., list[list[int]]]] = {
     CONSTRAINED: constrained,
     OURS: ours,
+    REMEMBERING: remembering,
+    TOLD: told,
     FREE: free,
     LOOKUP: lambda *a: free(*a, prompt_lookup_num_tokens=10),
 }

@@ -119,7 +119,7 @@ def _guess(copier: Copier, entities: Sequence[Entity]) -> dict[Node, int]:
 
 
 def _draft(row: _Row, way: Sequence[int], length: int) -> Draft:
-    """The next tokens if no further tag comes than guessed (behind `way`), each with what else would be allowed in its place.
+    """The next tokens (behind `way`) if only guessed tags come, each with what else would be allowed in its place.
 
     As long as the widest row of the batch, since shorter ones would be padded and cost as much.
     """

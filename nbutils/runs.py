@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ class Run:
 
     folder: Path
     record: dict[str, Any]
+    _read: dict[str, tuple[Corpus, list[Prediction]]] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def system(self) -> str:
@@ -58,8 +59,12 @@ class Run:
         return self.record["seed"]
 
     def predictions(self, corpus: Corpus) -> list[Prediction]:
-        """What this run found in a corpus; see `read_predictions`."""
-        return read_predictions(self.folder / "predictions" / f"{corpus.name}.jsonl", corpus)
+        """What this run found in a corpus, read once; see `read_predictions`."""
+        known, found = self._read.get(corpus.name, (None, []))
+        if known != corpus:
+            found = read_predictions(self.folder / "predictions" / f"{corpus.name}.jsonl", corpus)
+            self._read[corpus.name] = corpus, found
+        return list(found)
 
 
 def run_folder(root: str | Path, study: str, system: str, train: str, seed: int) -> Path:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nbutils import ROOT, study
+from nbutils import ROOT, agreement, study
 from nbutils.agreement import (
     Agreement,
     agreement_table,
@@ -161,6 +161,14 @@ def test_only_entities_that_both_marked_have_certainties_to_compare():
     matched = matched_certainties(pairs)
     assert matched.to_numpy().tolist() == [["1", "発熱", "positive", "general"]]
     assert confusion(matched).loc["positive", "general"] == 1
+
+
+@given(st.lists(st.tuples(st.sampled_from("pqr"), st.sampled_from("pqr")), min_size=1, max_size=30))
+def test_kappa_of_counts_is_that_of_scikit_learn(pairs):
+    values = np.array(pairs)
+    labels = sorted(set(values.ravel()))
+    counts = np.array([[sum(a == x and b == y for x, y in pairs) for b in labels] for a in labels])
+    assert agreement._kappa(counts[None])[0] == pytest.approx(kappa(values), abs=1e-12, nan_ok=True)
 
 
 def test_the_interval_of_kappa_draws_documents():

@@ -1,6 +1,7 @@
 """What a run costs, as its record says, and the arithmetic floor, as a pocket calculator says."""
 
 import json
+import random
 
 import pandas as pd
 import pytest
@@ -124,3 +125,20 @@ def test_the_bench_scores_the_same_entities_with_three_libraries():
 
     table = scoring(60, progress=lambda line: None)
     assert table["equal counts"].all() and len(table) == 3
+
+
+def test_the_benchs_model_tags_its_lines_as_annotated_whichever_way_it_is_decoded(monkeypatch):
+    """`teach` fits only the output layer, so every method meets a model that knows these lines by heart."""
+    from nbutils import bench_decoding as bench
+
+    every = bench.annotated_lines()
+    monkeypatch.setattr(bench, "annotated_lines", lambda: every[:40])
+    table = bench.measure({1: 2, 2: 4}, (0, 20), hidden=64, layers=2, progress=lambda line: None)
+    assert (table["identical"] == table["lines"]).all()
+    assert table.groupby(["shared prompt (tokens)", "batch"])["method"].apply(set).map(len).tolist() == [6, 5] * 2
+    lines = random.Random(0).sample(every[:40], 4)
+    whole = table[table["lines"] == 4]
+    assert (whole["entities"] == sum(len(entities) for _, entities in lines)).all()
+    passes = table.pivot(index=["shared prompt (tokens)", "batch"], columns="method", values="forwards")
+    assert (passes[bench.TOLD] <= passes[bench.REMEMBERING]).all()
+    assert (passes[bench.OURS] < passes[bench.CONSTRAINED] / 2).all()

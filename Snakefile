@@ -123,6 +123,7 @@ rule evaluate:
         notebook=f"runs/{NAME}/notebooks/06_evaluation.ipynb",
     log:
         f"{LOG}/06_evaluation.log",
+    priority: 2
     shell:
         PAPERMILL + " {input.notebook} {output.notebook} -p study_file {STUDY.path} -p runs_folder runs > {log} 2>&1"
 
@@ -145,6 +146,7 @@ for analysis, parameters in ANALYSES.items():
             f"runs/{NAME}/notebooks/{analysis}.ipynb",
         log:
             f"{LOG}/{analysis}.log",
+        priority: int(analysis == "07_stratification")  # the longest of them
         params:
             chosen=" ".join(f"-p {name} {value}" for name, value in parameters.items()),
         shell:

@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from nbutils.align import encode_with_offsets
-from nbutils.candidates import without_adapter
+from nbutils.candidates import folded, without_adapter
 from nbutils.copydecode import Copier, SharedPrefix, TagTokens, decode, shared_prefix
 from nbutils.corpus import Document, Entity, Prediction, entities_within, sentence_spans, separated
 from nbutils.mentions import Mentions
@@ -58,13 +58,14 @@ class LoraTagger:
         self.model.eval()
         ids_of = partial(prompt_ids, self.tokenizer, self.settings.prompt)
         prompts = [ids_of(piece.text, self.settings.labels) for piece in pieces]
-        prefix = shared_prefix(self.model, prompts)  # the instruction: computed once, not for every batch
         mentions = Mentions()
-        for first in tqdm(range(0, len(order), size), disable=not progress, desc="tagging", unit="batch"):
-            batch = order[first : first + size]
-            tagged = self._tag([pieces[n].text for n in batch], [prompts[n] for n in batch], prefix, mentions)
-            for n, entities in zip(batch, tagged, strict=True):
-                found[pieces[n].document] += pieces[n].decided(entities)
+        with folded(self.model):
+            prefix = shared_prefix(self.model, prompts)  # the instruction: computed once, not for every batch
+            for first in tqdm(range(0, len(order), size), disable=not progress, desc="tagging", unit="batch"):
+                batch = order[first : first + size]
+                tagged = self._tag([pieces[n].text for n in batch], [prompts[n] for n in batch], prefix, mentions)
+                for n, entities in zip(batch, tagged, strict=True):
+                    found[pieces[n].document] += pieces[n].decided(entities)
         return [Prediction(d.id, without_overlaps(f)) for d, f in zip(documents, found, strict=True)]
 
     def _tag(

@@ -98,6 +98,8 @@ def save(figure: Figure, path: str | Path) -> None:
     """Write `path` as PNG and SVG, each beside first and then renamed."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # laid out once, and not anew at every drawing
     for suffix, metadata in ((".png", {"Software": None}), (".svg", {"Date": None})):
         beside = path.with_name(f".{path.name}.part{suffix}")
         try:

@@ -256,7 +256,7 @@ def execute(
         tagger = room.fit(train_part.documents, values, seed=seed, progress=progress, **options)
     if int(os.environ.get("RANK", 0)) > 0:
         return None
-    if chosen.kind in STEPWISE:
+    if chosen.model and not chosen.settings.get("endpoint"):
         about["model_commit"] = import_module("nbutils.hub").commit(values.model, values.revision)
     for name in study.evaluate:
         target = evaluation_corpus(study, corpora, train, name)

@@ -18,6 +18,7 @@ from copies import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, PrefixTuningConfig, get_peft_model
+from peft.tuners.lora import LoraLayer
 from transformers import (
     BloomConfig,
     CohereConfig,
@@ -35,6 +36,7 @@ from transformers import (
 )
 from transformers.modeling_outputs import CausalLMOutput
 
+from nbutils.candidates import folded
 from nbutils.copydecode import Copier, SharedPrefix, TagTokens, decode, shared_prefix
 from nbutils.formats import DataError
 from nbutils.lora import LoraTagger
@@ -236,6 +238,26 @@ def test_a_model_with_an_adapter_answers_with_its_adapter_merged_or_not(tied, op
     merged = model.merge_and_unload()
     assert_same_answers(merged, prompts, [copier], window=4)
     assert decode(merged, prompts, [copier])[0][1] == pytest.approx(adapted, abs=1e-4)
+
+
+def test_an_adapter_is_added_to_the_weights_while_decoding_and_taken_out_bit_for_bit():
+    adapter = LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False)
+    model = get_peft_model(random_model().float(), adapter).eval()
+    ids = torch.tensor([[1, 2, 3, 4]])
+    before = {name: w.clone() for name, w in model.state_dict().items()}
+    expected = model(ids).logits
+    with pytest.raises(KeyError), folded(model):
+        assert all(layer.merged for layer in model.modules() if isinstance(layer, LoraLayer))
+        assert torch.allclose(model(ids).logits, expected, atol=1e-4)
+        raise KeyError
+    assert all(torch.equal(w, before[name]) for name, w in model.state_dict().items())
+    assert torch.equal(model(ids).logits, expected)
+
+
+def test_the_adapter_of_a_model_in_half_precision_stays_beside_its_weights():
+    model = get_peft_model(random_model().bfloat16(), LoraConfig(target_modules="all-linear"))
+    with folded(model):
+        assert not any(layer.merged for layer in model.modules() if isinstance(layer, LoraLayer))
 
 
 def test_the_models_own_head_is_back_in_place_even_after_an_error():

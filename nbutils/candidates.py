@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from transformers.cache_utils import Cache, DynamicLayer
 
@@ -85,7 +86,7 @@ def folded(model: Any) -> Iterator[None]:
     Of a small model the products are a good part of a pass. Of a large one they are little, and the copy that puts the
     weights back bit for bit would take its memory again; in half precision adding them would round them away.
     """
-    layers = [m for m in model.modules() if isinstance(m, LoraLayer)]
+    layers = [m for m in model.modules() if isinstance(m, LoraLayer)] if isinstance(model, PeftModel) else []
     weights = [layer.get_base_layer().weight for layer in layers]
     small = sum(w.numel() for w in weights) <= SMALL
     plain = all(w.dtype == torch.float32 and w.device.type == "cpu" for w in weights)

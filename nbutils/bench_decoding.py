@@ -137,7 +137,7 @@ def remembering(task: Task, chosen: Sequence[int], size: int) -> list[list[int]]
 
 
 def told(task: Task, chosen: Sequence[int], size: int) -> list[list[int]]:
-    """With every tag guessed right: no draft can save more, so what is left is the computing itself."""
+    """With every tag guessed right, as no tagger's are: what is left are the windows and the computing itself."""
     return ours(task, chosen, size, lambda k: task.entities[k])
 
 

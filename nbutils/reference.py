@@ -41,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def copy_reference(plan: Study, runs: Path, reference: Path) -> Path:
     """Copy every run of the study file from `runs` to `reference`; what lay there before is replaced as a whole.
 
+    But for the tables of notebook 10, of which each says which notes and settings it was made from.
+
     Raises:
         DataError: a run is not finished, or a corpus is private: neither its ids nor its offsets go into a repository.
     """
@@ -56,7 +58,8 @@ def copy_reference(plan: Study, runs: Path, reference: Path) -> Path:
             read_run(folder)  # a sentence, if it is not finished
             for pattern in WANTED:
                 _copy(folder.glob(pattern), source, beside)
-        _copy(source.glob(TABLES), source, beside)
+        for folder in (target, source):  # a study takes tables from the reference and then has none of its own
+            _copy(folder.glob(TABLES), folder, beside)
         shutil.rmtree(target, ignore_errors=True)
         beside.rename(target)
     finally:

@@ -73,6 +73,13 @@ def test_a_second_copy_leaves_nothing_of_the_first(plan, finished, tmp_path):
     assert not any("seed-7" in name for name in names(reference.copy_reference(plan, finished, tmp_path / "reference")))
 
 
+def test_tables_that_a_study_took_from_the_reference_stay_there(plan, finished, tmp_path):
+    folder = reference.copy_reference(plan, finished, tmp_path / "reference")
+    (finished / plan.name / "generalisation" / "curves.csv").unlink()
+    reference.copy_reference(plan, finished, tmp_path / "reference")
+    assert (folder / "generalisation" / "curves.csv").read_text(encoding="utf-8") == "f1\n1\n"
+
+
 def test_an_unfinished_study_is_not_copied_and_the_old_reference_stays(plan, finished, tmp_path):
     folder = reference.copy_reference(plan, finished, tmp_path / "reference")
     before = names(folder)

@@ -218,10 +218,13 @@ def certainty_table(matched: pd.DataFrame, *, n_boot: int = 1000, seed: int = 0)
     ])  # fmt: skip
     rng = np.random.default_rng(seed)
     drawn = np.stack([counts[rng.integers(0, len(counts), len(counts))].sum(axis=0) for _ in range(n_boot)])
+    measures = {
+        "share of equal certainties": (float(_share(counts.sum(axis=0))), _share(drawn)),
+        "Cohen's kappa": (kappa(values), _kappa(drawn)),
+    }
     rows = {}
-    for name, measure in (("share of equal certainties", _share), ("Cohen's kappa", _kappa)):
-        low, high = np.nanquantile(measure(drawn), [0.025, 0.975])
-        value = kappa(values) if measure is _kappa else float(_share(counts.sum(axis=0)))
+    for name, (value, resampled) in measures.items():
+        low, high = np.nanquantile(resampled, [0.025, 0.975])
         rows[name] = {"matched entities": len(values), "value": value, "95 % from": low, "95 % to": high}
     return pd.DataFrame(rows).T.astype({"matched entities": int})
 
@@ -242,9 +245,8 @@ def _share(counts: np.ndarray) -> np.ndarray:
 
 def _kappa(counts: np.ndarray) -> np.ndarray:
     """As `kappa`, of tables of counts: a thousand bootstrap samples at once."""
-    own = counts.sum(axis=-1) / counts.sum(axis=(-2, -1))[..., None]
-    theirs = counts.sum(axis=-2) / counts.sum(axis=(-2, -1))[..., None]
-    chance = (own * theirs).sum(axis=-1)
+    shares = counts / counts.sum(axis=(-2, -1), keepdims=True)
+    chance = (shares.sum(axis=-1) * shares.sum(axis=-2)).sum(axis=-1)
     with np.errstate(invalid="ignore"):
         return np.where(chance < 1, (_share(counts) - chance) / (1 - chance), np.nan)
 

@@ -14,14 +14,11 @@ from functools import partial
 from typing import Any
 
 import torch
-from peft import PeftModel
-from peft.tuners.lora import LoraLayer
 from transformers.cache_utils import Cache, DynamicLayer
 
 from nbutils.copier import Node
 from nbutils.formats import DataError
 
-SMALL = 100_000_000  # weights, of a model whose adapter is added to them while it decodes
 LEAST_PREFIX = 16  # tokens; a shorter one is not worth a pass of its own
 
 Draft = list[tuple[int, dict[int, Node]]]  # tokens, each with what else is allowed in its place and where it leads
@@ -77,30 +74,6 @@ def scoring(model: Any, prefix: SharedPrefix, n_rows: int) -> Iterator[Scorer]:
 def without_adapter(model: Any) -> Any:
     """The model under a PEFT adapter, whose layers carry it; any other model as it is."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
-
-
-@contextmanager
-def folded(model: Any) -> Iterator[None]:
-    """LoRA's products added to the weights while a small model decodes on a CPU; then the weights are put back.
-
-    Of a small model the products are a good part of a pass. Of a large one they are little, and the copy that puts the
-    weights back bit for bit would take its memory again; in half precision adding them would round them away.
-    """
-    layers = [m for m in model.modules() if isinstance(m, LoraLayer)] if isinstance(model, PeftModel) else []
-    weights = [layer.get_base_layer().weight for layer in layers]
-    small = sum(w.numel() for w in weights) <= SMALL
-    plain = all(w.dtype == torch.float32 and w.device.type == "cpu" for w in weights)
-    if not layers or not small or not plain or any(layer.merged for layer in layers):
-        yield
-        return
-    kept = [w.detach().clone() for w in weights]
-    model.merge_adapter()
-    try:
-        yield
-    finally:
-        model.unmerge_adapter()
-        for weight, before in zip(weights, kept, strict=True):
-            weight.data.copy_(before)
 
 
 def _longest(model: Any, base: Any) -> int | None:

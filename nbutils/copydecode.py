@@ -78,7 +78,7 @@ def decode(
         raise DataError("a prompt does not begin with the shared prefix and go on; compute the prefix from all prompts")
     rows = [_Row(c, c.start, list(p[n_shared:]), n_shared) for c, p in zip(copiers, prompts, strict=True)]
     for row, entities in zip(rows, guesses or (), strict=guesses is not None):
-        row.guess = _guess(row.copier, entities)
+        row.guess = _guess(row.copier, entities) if entities else {}
     live = [row for row in rows if not row.finished]
     growth = 1
     with scoring(model, prefix, len(live)) as scorer:

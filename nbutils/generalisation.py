@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,8 +18,9 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from nbutils import ROOT, crf
-from nbutils.corpus import Corpus, Document, Entity, Prediction, Tagger, text_hash
+from nbutils.corpus import Corpus, Document, Prediction, Tagger, text_hash
 from nbutils.formats import written_whole
+from nbutils.mentions import longest_matches
 from nbutils.resampling import Evaluation, f1_interval
 from nbutils.scores import exact_document, exact_scores
 from nbutils.settings import CrfSettings
@@ -42,20 +43,11 @@ class DictionaryTagger:
     """Marks the strings that were entities in training, from left to right, the longest first; knows nothing else."""
 
     labels: Mapping[str, str]  # each string and its most frequent type
-    lengths: Mapping[str, tuple[int, ...]]  # by first character, the lengths of the strings that begin so, descending
+    lengths: Mapping[str, Collection[int]]  # by first character, the lengths of the strings that begin so
 
     def predict(self, documents: Iterable[Document], progress: bool = False) -> list[Prediction]:
         documents = tqdm(list(documents), disable=not progress, desc="looking up", unit="note")
-        return [Prediction(d.id, tuple(self._found(d.text))) for d in documents]
-
-    def _found(self, text: str) -> Iterator[Entity]:
-        at = 0
-        while at < len(text):
-            lengths = self.lengths.get(text[at], ())
-            length = next((n for n in lengths if text[at : at + n] in self.labels), 0)
-            if length:
-                yield Entity(at, at + length, self.labels[text[at : at + length]])
-            at += length or 1
+        return [Prediction(d.id, tuple(longest_matches(d.text, self.labels, self.lengths))) for d in documents]
 
 
 def fit_dictionary(documents: Iterable[Document]) -> DictionaryTagger:
@@ -69,7 +61,7 @@ def fit_dictionary(documents: Iterable[Document]) -> DictionaryTagger:
         lengths[string[0]].add(len(string))
     return DictionaryTagger(
         {string: max(sorted(counts), key=counts.__getitem__) for string, counts in types.items()},
-        {first: tuple(sorted(some, reverse=True)) for first, some in lengths.items()},
+        dict(lengths),
     )
 
 

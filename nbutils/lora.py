@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -16,11 +17,12 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+from peft.tuners.lora import LoraLayer
 from tqdm.auto import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from nbutils.align import encode_with_offsets
-from nbutils.candidates import folded, without_adapter
+from nbutils.candidates import without_adapter
 from nbutils.copydecode import Copier, SharedPrefix, TagTokens, decode, shared_prefix
 from nbutils.corpus import Document, Entity, Prediction, entities_within, sentence_spans, separated
 from nbutils.mentions import Mentions
@@ -38,6 +40,9 @@ MEANINGS = {
     "cc": "臨床状況", "p": "保留",
 }  # fmt: skip
 CERTAINTY_MEANINGS = {"positive": "陽性", "suspicious": "疑い", "negative": "陰性", "general": "一般論"}
+
+
+SMALL = 100_000_000  # weights, of a model whose adapter is added to them while it decodes
 
 
 class LoraTagger:
@@ -88,6 +93,30 @@ class LoraTagger:
         self.model.save_pretrained(folder, safe_serialization=True)
         self.tokenizer.save_pretrained(folder)
         (folder / "settings.json").write_text(json.dumps(asdict(self.settings), indent=1), encoding="utf-8")
+
+
+@contextmanager
+def folded(model: Any) -> Iterator[None]:
+    """LoRA's products added to the weights while a small model decodes on a CPU; then the weights are put back.
+
+    Of a small model the products are a good part of a pass. Of a large one they are little, and the copy that puts the
+    weights back bit for bit would take its memory again; in half precision adding them would round them away.
+    """
+    layers = [m for m in model.modules() if isinstance(m, LoraLayer)] if isinstance(model, PeftModel) else []
+    weights = [layer.get_base_layer().weight for layer in layers]
+    small = sum(w.numel() for w in weights) <= SMALL
+    plain = all(w.dtype == torch.float32 and w.device.type == "cpu" for w in weights)
+    if not layers or not small or not plain or any(layer.merged for layer in layers):
+        yield
+        return
+    kept = [w.detach().clone() for w in weights]
+    model.merge_adapter()
+    try:
+        yield
+    finally:
+        model.unmerge_adapter()
+        for weight, before in zip(weights, kept, strict=True):
+            weight.data.copy_(before)
 
 
 def fit(

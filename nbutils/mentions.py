@@ -6,13 +6,23 @@ is tagged stays the same and only the number of passes changes. Lives for one ca
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from nbutils.corpus import Entity
 
 LONGEST = 40  # characters of a mention that is remembered
 MOST = 50_000  # mentions remembered, so memory stays flat
+
+
+def longest_matches(text: str, labels: Mapping[str, str], lengths: Mapping[str, Collection[int]]) -> Iterator[Entity]:
+    """The strings of `labels` in a text, from left to right, the longest first; `lengths` by first character."""
+    at = 0
+    while at < len(text):
+        known = (n for n in lengths.get(text[at], ()) if at + n <= len(text) and text[at : at + n] in labels)
+        if length := max(known, default=0):
+            yield Entity(at, at + length, labels[text[at : at + length]])
+        at += length or 1
 
 
 class Mentions:
@@ -21,18 +31,11 @@ class Mentions:
     def __init__(self) -> None:
         self.counts: Counter[tuple[str, str]] = Counter()  # of (mention, label)
         self._labels: dict[str, str] = {}  # the likeliest label of each mention that is guessed
+        self._lengths: defaultdict[str, set[int]] = defaultdict(set)  # of mentions, by first character
 
     def guess(self, text: str) -> list[Entity]:
         """The known mentions in a text, from left to right, the longest first."""
-        found = []
-        at, longest = 0, max(map(len, self._labels), default=0)
-        while at < len(text):
-            ends = range(min(at + longest, len(text)), at, -1)
-            end = next((e for e in ends if text[at:e] in self._labels), None)
-            if end is not None:
-                found.append(Entity(at, end, self._labels[text[at:end]]))
-            at = end or at + 1
-        return found
+        return list(longest_matches(text, self._labels, self._lengths))
 
     def learn(self, text: str, guessed: Iterable[Entity], tagged: Sequence[Entity]) -> None:
         """Take note of what became of a text's guesses, and of what was tagged besides."""
@@ -53,5 +56,6 @@ class Mentions:
         best = max(rival, label, key=lambda name: self.counts[mention, name])
         if self.counts[mention, best] > 0:
             self._labels[mention] = best
+            self._lengths[mention[0]].add(len(mention))
         else:
             self._labels.pop(mention, None)

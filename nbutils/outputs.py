@@ -24,9 +24,9 @@ from nbclient.exceptions import CellExecutionError
 
 from nbutils import ROOT
 from nbutils.formats import DataError, written_whole
-from nbutils.reference import TABLES
+from nbutils.reference import REFERENCE, TABLES, copy_files
 
-REFERENCE_RUNS = Path("data") / "reference_runs"
+REFERENCE_RUNS = Path(REFERENCE)
 SANITIZE = ROOT / "tests" / "nbval_sanitize.cfg"
 TRAINING = ("03_", "04_", "05_")  # they train: run by the study in small, their outputs are not compared
 IGNORED = "nbval-ignore-output"
@@ -153,11 +153,8 @@ def _environment(place: Path) -> dict[str, str]:
 
 def _keep_tables(source: Path, target: Path) -> None:
     """Copy the tables that notebooks keep beside the runs of `source` and that `target` does not have; no run."""
-    for path in source.glob(f"*/{TABLES}"):
-        goal = target / path.relative_to(source)
-        if not goal.exists():
-            goal.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, goal)
+    found = source.glob(f"*/{TABLES}")
+    copy_files((path for path in found if not (target / path.relative_to(source)).exists()), source, target)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -57,9 +57,9 @@ def copy_reference(plan: Study, runs: Path, reference: Path) -> Path:
             folder = run_folder(runs, plan.name, system.name, train, seed)
             read_run(folder)  # a sentence, if it is not finished
             for pattern in WANTED:
-                _copy(folder.glob(pattern), source, beside)
+                copy_files(folder.glob(pattern), source, beside)
         for folder in (target, source):  # a study takes tables from the reference and then has none of its own
-            _copy(folder.glob(TABLES), folder, beside)
+            copy_files(folder.glob(TABLES), folder, beside)
         shutil.rmtree(target, ignore_errors=True)
         beside.rename(target)
     finally:
@@ -67,7 +67,8 @@ def copy_reference(plan: Study, runs: Path, reference: Path) -> Path:
     return target
 
 
-def _copy(paths: Iterable[Path], source: Path, target: Path) -> None:
+def copy_files(paths: Iterable[Path], source: Path, target: Path) -> None:
+    """Copy files to the same places below `target` as they have below `source`."""
     for path in paths:
         place = target / path.relative_to(source)
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -227,13 +227,12 @@ def open_runs(folder: str | Path, study: str) -> list[Run]:
 
 def provenance() -> dict[str, Any]:
     """Versions, code and machine, without any name of a person, host or path."""
-    torch = sys.modules.get("torch")  # what has not been loaded has not been used
-    on_gpu = torch is not None and torch.cuda.is_available()
+    torch, cuda = sys.modules.get("torch"), _cuda()
     cores = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
     return {
         "versions": {"python": platform.python_version()} | {p: _version(p) for p in PACKAGES},
         "git_commit": git_commit(),
-        "device": torch.cuda.get_device_name() if on_gpu else platform.machine() + " CPU",
+        "device": cuda.get_device_name() if cuda else platform.machine() + " CPU",
         "threads": torch.get_num_threads() if torch else cores,
         "peak_memory_bytes": peak_memory(),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -242,12 +241,17 @@ def provenance() -> dict[str, Any]:
 
 def peak_memory() -> dict[str, int]:
     """The highest resident memory of this process so far and, on a GPU, of its allocator, in bytes."""
-    torch = sys.modules.get("torch")
     unit = 1 if sys.platform == "darwin" else 1024
     peak = {"cpu": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
-    if torch is not None and torch.cuda.is_available():
-        peak["gpu"] = torch.cuda.max_memory_allocated()
+    if cuda := _cuda():
+        peak["gpu"] = cuda.max_memory_allocated()
     return peak
+
+
+def _cuda() -> Any:
+    """torch.cuda where there is a GPU and this process has loaded torch; what has not been loaded has not been used."""
+    torch = sys.modules.get("torch")
+    return torch.cuda if torch is not None and torch.cuda.is_available() else None
 
 
 def _version(package: str) -> str | None:

@@ -36,10 +36,9 @@ from transformers import (
 )
 from transformers.modeling_outputs import CausalLMOutput
 
-from nbutils.candidates import folded
 from nbutils.copydecode import Copier, SharedPrefix, TagTokens, decode, shared_prefix
 from nbutils.formats import DataError
-from nbutils.lora import LoraTagger
+from nbutils.lora import LoraTagger, folded
 from nbutils.settings import LoraSettings
 
 TEXTS = ("発熱と咳嗽、栄養なし。\n１２ mg", "発熱", "咳嗽なし。" * 4)

@@ -23,6 +23,13 @@ def test_the_longest_mention_is_guessed_and_none_overlaps_another():
     assert mentions.guess("誤嚥性肺炎と肺炎") == [Entity(0, 5, "d"), Entity(6, 8, "d")]
 
 
+def test_a_text_that_ends_within_a_longer_mention_is_not_overrun():
+    mentions = Mentions()
+    mentions.learn("発熱発作", [], [Entity(0, 4, "d")])
+    mentions.learn("発熱", [], [FEVER])
+    assert mentions.guess("発熱") == [FEVER]
+
+
 def test_a_guess_that_was_wrong_as_often_as_right_is_given_up_until_it_is_tagged_again():
     mentions = Mentions()
     mentions.learn("発熱", [], [FEVER])

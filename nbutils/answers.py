@@ -21,6 +21,7 @@ from typing import Any
 
 import psutil
 
+from nbutils.corpus import Tokens
 from nbutils.formats import DataError
 
 # Not settled: asked (under way, or lost when its process was killed), waiting (between two attempts), batched, failed.
@@ -45,21 +46,6 @@ class Outcome:
     state: str
     content: str | None = field(default=None, repr=False)
     reason: str | None = None
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """Tokens of prompts and of answers."""
-
-    prompt: int = 0
-    answer: int = 0
-
-    def cost(self, price: Mapping[str, float]) -> float:
-        """In the currency of the price, which is per million tokens; 0 without one."""
-        return (self.prompt * price.get("input", 0) + self.answer * price.get("output", 0)) / 1e6
-
-    def __add__(self, other: Tokens) -> Tokens:
-        return Tokens(self.prompt + other.prompt, self.answer + other.answer)
 
 
 @dataclass(frozen=True)
@@ -140,6 +126,12 @@ class Answers:
         rows = ((k, self.db.execute("SELECT batch FROM answers WHERE key = ? AND state = 'batched'", (k,)).fetchone())
                 for k in keys)  # fmt: skip
         return {key: row[0] for key, row in rows if row}
+
+    def used(self, keys: Iterable[str]) -> Tokens:
+        """The tokens of these answers, without those of attempts that failed."""
+        query = "SELECT prompt_tokens, answer_tokens FROM answers WHERE key = ?"
+        rows = (self.db.execute(query, (key,)).fetchone() for key in keys)
+        return sum((Tokens(*row) for row in rows if row), Tokens())
 
     def spent(self) -> Tokens:
         """All tokens that this file has paid, may have paid, or is about to pay to this model of this endpoint."""

@@ -20,7 +20,7 @@ from transformers import AutoModelForTokenClassification, AutoTokenizer, BatchEn
 
 from nbutils.align import encode_with_offsets, special_ids
 from nbutils.bio import bio_labels, bio_to_entities, entities_to_bio
-from nbutils.corpus import Document, Entity, Prediction, sentence_spans
+from nbutils.corpus import Document, Entity, Prediction, Tokens, sentence_spans
 from nbutils.settings import BertSettings, settings_from
 from nbutils.training import device, local_or_hub, memory_hint, pad, train
 from nbutils.windows import window_bounds
@@ -43,6 +43,7 @@ class BertTagger:
 
     def __init__(self, model: Any, tokenizer: Any, settings: BertSettings):
         self.model, self.tokenizer, self.settings = model, tokenizer, settings
+        self.used = Tokens()
 
     def predict(self, documents: Iterable[Document], progress: bool = False) -> list[Prediction]:
         documents = [d.without_entities() for d in documents]
@@ -68,6 +69,7 @@ class BertTagger:
         for k in tqdm(range(0, len(order), size), disable=not progress, desc="tagging", unit="batch"):
             batch = order[k : k + size]
             inputs = collate([{"input_ids": windows[n].ids} for n in batch]).to(self.model.device)
+            self.used += Tokens(prompt=int(inputs["attention_mask"].sum()))
             longest = inputs["input_ids"].shape[1]
             with memory_hint(f"tagging batches of {len(batch)} × {longest:,} pieces", "lower batch_size or max_length"):
                 logits = self.model(**inputs).logits.float().log_softmax(-1).cpu().numpy()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,8 @@ from anyio.from_thread import start_blocking_portal
 from tqdm.auto import tqdm
 
 from nbutils import ROOT, guard
-from nbutils.answers import Answers, Limit, Outcome, OverBudget, Tokens
+from nbutils.answers import Answers, Limit, Outcome, OverBudget
+from nbutils.corpus import Tokens
 from nbutils.endpoint import Attempt, Endpoint
 from nbutils.formats import DataError
 from nbutils.settings import IclSettings
@@ -51,6 +52,15 @@ def ask_all(requests: Sequence[Request], settings: IclSettings, *, progress: boo
         raise DataError(f"dry run, nothing was sent: {price_sentence(requests, settings)}")
     with start_blocking_portal() as portal:  # a loop of its own: a notebook's loop is running already
         return portal.call(_ask_all, requests, settings, progress)
+
+
+def tokens_of(requests: Iterable[Request], settings: IclSettings) -> Tokens:
+    """The tokens that these requests and their answers had, whenever they were asked."""
+    answers = open_answers(settings)
+    try:
+        return answers.used({r.key for r in requests})
+    finally:
+        answers.close()
 
 
 def open_answers(settings: IclSettings) -> Answers:

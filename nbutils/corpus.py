@@ -99,8 +99,29 @@ class Prediction:
     repairs: Mapping[str, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Tokens:
+    """Tokens of prompts and of answers: what a model is given and what it writes."""
+
+    prompt: int = 0
+    answer: int = 0
+
+    def cost(self, price: Mapping[str, float]) -> float:
+        """In the currency of the price, which is per million tokens; 0 without one."""
+        return (self.prompt * price.get("input", 0) + self.answer * price.get("output", 0)) / 1e6
+
+    def __add__(self, other: Tokens) -> Tokens:
+        return Tokens(self.prompt + other.prompt, self.answer + other.answer)
+
+    def __sub__(self, other: Tokens) -> Tokens:
+        return Tokens(self.prompt - other.prompt, self.answer - other.answer)
+
+
 class Tagger(Protocol):
-    """Anything that finds entities; built by the `fit` of its module (`crf.fit`, `bert.fit`, `lora.fit`)."""
+    """Anything that finds entities; built by the `fit` of its module (`crf.fit`, `bert.fit`, `lora.fit`).
+
+    One that works with tokens counts in `used` (a `Tokens`) those of every note that it has tagged.
+    """
 
     def predict(self, documents: Iterable[Document]) -> list[Prediction]: ...
 

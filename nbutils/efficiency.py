@@ -17,14 +17,15 @@ from nbutils.study import Study
 
 COLUMNS = [
     "system", "train", "seed", "training (s)", "p50 (ms a note)", "p95 (ms a note)", "ms per 1,000 characters",
-    "peak memory (MB)", "parameters (M)", "saved (MB)", "F1 (%)", "device",
+    "tokens read (a note)", "tokens written (a note)", "peak memory (MB)", "parameters (M)", "saved (MB)", "F1 (%)",
+    "device",
 ]  # fmt: skip
 
 # --- measured -------------------------------------------------------------------------------------------------------
 
 
 def cost_table(study: Study, runs: Iterable[Run], scores: pd.DataFrame) -> pd.DataFrame:
-    """One row a run: training time, latency of a note by itself, peak memory, size, machine, and F1.
+    """One row a run: training time, latency of a note by itself, tokens, peak memory, size, machine, and F1.
 
     F1 is the mean over the evaluation corpora. What a run's record does not say (an older run, a system without
     weights or without training) is nan. Needs `tables.score_runs`.
@@ -38,6 +39,7 @@ def cost_table(study: Study, runs: Iterable[Run], scores: pd.DataFrame) -> pd.Da
         record = run.record
         seconds = np.array(record.get("latency", {}).get("seconds", []), dtype=float)
         characters = sum(record.get("latency", {}).get("characters", []))
+        tokens, n_notes = record.get("tokens", {}), record.get("tokens", {}).get("notes", np.nan)
         memory, size = record.get("peak_memory_bytes", {}), record.get("model_size", {})
         rows.append({
             "system": run.system, "train": run.train, "seed": run.seed,
@@ -45,6 +47,8 @@ def cost_table(study: Study, runs: Iterable[Run], scores: pd.DataFrame) -> pd.Da
             "p50 (ms a note)": 1000 * _quantile(seconds, 0.5),
             "p95 (ms a note)": 1000 * _quantile(seconds, 0.95),
             "ms per 1,000 characters": 1e6 * seconds.sum() / characters if characters else np.nan,
+            "tokens read (a note)": tokens.get("prompt", np.nan) / n_notes,
+            "tokens written (a note)": tokens.get("answer", np.nan) / n_notes,
             "peak memory (MB)": memory.get("gpu", memory.get("cpu", np.nan)) / 1e6,
             "parameters (M)": size.get("parameters", np.nan) / 1e6,
             "saved (MB)": size.get("saved_bytes", np.nan) / 1e6,

@@ -21,7 +21,8 @@ import httpx2
 import openai
 
 from nbutils import guard
-from nbutils.answers import Outcome, Tokens
+from nbutils.answers import Outcome
+from nbutils.corpus import Tokens
 from nbutils.formats import DataError
 from nbutils.settings import IclSettings
 

@@ -18,8 +18,8 @@ from typing import Any
 import pandas as pd
 
 from nbutils import markup
-from nbutils.answers import Outcome, Tokens, answer_key
-from nbutils.corpus import Corpus, Document, Entity, Prediction, sentence_spans, text_hash
+from nbutils.answers import Outcome, answer_key
+from nbutils.corpus import Corpus, Document, Entity, Prediction, Tokens, sentence_spans, text_hash
 from nbutils.formats import DataError
 from nbutils.icl_prompts import Prompt, answer_limit, build_prompt, prompt_string, shortened
 from nbutils.settings import IclSettings
@@ -48,6 +48,7 @@ class IclTagger:
     ):
         self.settings, self.shots, self.seed = settings, tuple(shots), seed
         self.private_shots = private_shots
+        self.used = Tokens()
         self._local: Any = None
 
     def predict(self, documents: Corpus | Iterable[Document], progress: bool = False) -> list[Prediction]:
@@ -60,11 +61,15 @@ class IclTagger:
         documents = [d.without_entities() for d in documents]
         pieces = self.pieces(documents)
         if self.settings.endpoint is not None:
-            from nbutils.calls import ask_all
+            from nbutils.calls import ask_all, tokens_of
 
-            outcomes = ask_all(self.requests(pieces, private), self.settings, progress=progress)
+            requests = self.requests(pieces, private)
+            outcomes = ask_all(requests, self.settings, progress=progress)
+            self.used += tokens_of(requests, self.settings)
         else:
+            before = self.local.used
             outcomes = self.local.answers([p.prompt for p in pieces], [p.text for p in pieces], self.seed, progress)
+            self.used += self.local.used - before
         return predictions_of(documents, pieces, outcomes, self.settings, keep_raw=not private)
 
     @property

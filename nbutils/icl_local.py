@@ -15,6 +15,7 @@ from nbutils import markup
 from nbutils.align import encode_with_offsets
 from nbutils.answers import Outcome
 from nbutils.copydecode import Copier, TagTokens, decode
+from nbutils.corpus import Tokens
 from nbutils.icl_prompts import Prompt, answer_limit
 from nbutils.settings import IclSettings
 from nbutils.training import device, local_or_hub
@@ -37,6 +38,7 @@ class LocalModel:
         ).to(device())
         self.model.eval()
         self.tags = TagTokens(self.tokenizer, settings.labels)
+        self.used = Tokens()
 
     def answers(
         self, prompts: Sequence[Prompt], texts: Sequence[str], seed: int = 0, progress: bool = False
@@ -79,7 +81,9 @@ class LocalModel:
 
     def _copied(self, ids: Sequence[list[int]], texts: Sequence[str], limits: Sequence[int]) -> list[Outcome]:
         copiers = [Copier(self.tags, text) for text in texts]
-        found = [c.read(*out) for c, out in zip(copiers, decode(self.model, ids, copiers), strict=True)]
+        decoded = decode(self.model, ids, copiers)
+        self.used += Tokens(sum(map(len, ids)), sum(len(tokens) for tokens, _ in decoded))
+        found = [c.read(*out) for c, out in zip(copiers, decoded, strict=True)]
         return [Outcome("stop", markup.write(t, e)) for t, e in zip(texts, found, strict=True)]
 
     @torch.inference_mode()
@@ -93,13 +97,16 @@ class LocalModel:
             input_ids=rows, attention_mask=mask, max_new_tokens=max(limits), num_beams=1, do_sample=sampled,
             temperature=self.settings.temperature if sampled else None, top_p=None, top_k=None, pad_token_id=pad,
         )  # fmt: skip
+        self.used += Tokens(prompt=sum(map(len, ids)))
         return [self._outcome(row[longest:].tolist(), limit) for row, limit in zip(out, limits, strict=True)]
 
     def _outcome(self, tokens: list[int], limit: int) -> Outcome:
         eos = self.model.generation_config.eos_token_id
         ends = set(eos if isinstance(eos, list) else [eos]) - {None}
         stop = next((k for k, token in enumerate(tokens[:limit]) if token in ends), None)
-        text = self._text(tokens[: limit if stop is None else stop])
+        answer = tokens[: limit if stop is None else stop]
+        self.used += Tokens(answer=len(answer))
+        text = self._text(answer)
         return Outcome("length" if stop is None else "stop" if text else "empty", text or None)
 
     def _text(self, tokens: list[int]) -> str:

@@ -24,7 +24,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from nbutils.align import encode_with_offsets
 from nbutils.candidates import without_adapter
 from nbutils.copydecode import Copier, SharedPrefix, TagTokens, decode, shared_prefix
-from nbutils.corpus import Document, Entity, Prediction, entities_within, sentence_spans, separated
+from nbutils.corpus import Document, Entity, Prediction, Tokens, entities_within, sentence_spans, separated
 from nbutils.mentions import Mentions
 from nbutils.settings import LoraSettings, settings_from
 from nbutils.training import device, local_or_hub, memory_hint, pad, train
@@ -51,6 +51,7 @@ class LoraTagger:
     def __init__(self, model: Any, tokenizer: Any, settings: LoraSettings):
         self.model, self.tokenizer, self.settings = model, tokenizer, settings
         self.tags = TagTokens(tokenizer, settings.labels)
+        self.used = Tokens()
 
     def predict(self, documents: Iterable[Document], progress: bool = False) -> list[Prediction]:
         """Tag every document; a piece that is too long for the model is cut into lines or windows first."""
@@ -82,6 +83,7 @@ class LoraTagger:
         mend = f"lower decode_batch_size to {max(len(texts) // 2, 1)} or lower max_length"
         with memory_hint(f"tagging batches of {len(texts)} × {longest:,} prompt tokens", mend):
             decoded = decode(self.model, prompts, copiers, prefix=prefix, guesses=guesses)
+        self.used += Tokens(sum(map(len, prompts)), sum(len(tokens) for tokens, _ in decoded))
         tagged = [c.read(*out) for c, out in zip(copiers, decoded, strict=True)]
         for text, guessed, entities in zip(texts, guesses, tagged, strict=True):
             mentions.learn(text, guessed, entities)

@@ -258,11 +258,15 @@ def execute(
         return None
     if chosen.model and not chosen.settings.get("endpoint"):
         about["model_commit"] = import_module("nbutils.hub").commit(values.model, values.revision)
+    n_notes = 0
     for name in study.evaluate:
         target = evaluation_corpus(study, corpora, train, name)
         with timed(seconds, f"predict {name}"):
             found = tagger.predict(target, progress=progress)
+        n_notes += len(found)
         write_predictions(found, target, folder / "predictions" / f"{name}.jsonl")
+    if (used := getattr(tagger, "used", None)) is not None:
+        about["tokens"] = {"notes": n_notes, **asdict(used)}
     tagger.save(folder / "model")
     costs: dict[str, Any] = {"model_size": model_size(tagger, folder / "model")}
     if not chosen.settings.get("endpoint"):  # answers from elsewhere are paid, and come from the cache the second time

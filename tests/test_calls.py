@@ -18,8 +18,8 @@ import servers
 from conftest import DISEASES
 
 from nbutils import ROOT, batch, calls, icl
-from nbutils.answers import Answers, Limit, Outcome, OverBudget, Tokens
-from nbutils.corpus import Corpus, Document, Entity
+from nbutils.answers import Answers, Limit, Outcome, OverBudget
+from nbutils.corpus import Corpus, Document, Entity, Tokens
 from nbutils.endpoint import read_completion, retry_after
 from nbutils.formats import DataError
 from nbutils.settings import IclSettings
@@ -70,6 +70,13 @@ def test_a_good_server_tags_every_note_and_is_asked_only_once(server, tmp_path):
     assert all("発熱" in {d.surface(e) for e in p.entities} for d, p in zip(documents, first, strict=True))
     assert tag(settings, documents) == first
     assert len(server.bodies) == 20
+
+
+def test_the_tokens_of_an_answer_are_the_servers_count_also_when_it_is_taken_from_the_file(server, tmp_path):
+    for _ in range(2):
+        tagger = icl.IclTagger(settings_for(server, tmp_path), (), seed=0)
+        tagger.predict(notes_of(3))
+        assert tagger.used == Tokens(300, 60)
 
 
 def test_a_request_says_temperature_seed_and_a_limit_from_the_length_of_the_text(server, tmp_path):

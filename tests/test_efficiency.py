@@ -59,7 +59,7 @@ SCORES = pd.DataFrame(
 TIMED = {
     "seconds": {"fit": 12.5}, "latency": {"seconds": [0.1, 0.2, 0.3], "characters": [100, 200, 300]},
     "peak_memory_bytes": {"cpu": 5e8, "gpu": 2e9}, "model_size": {"parameters": 3_000_000, "saved_bytes": 1e6},
-    "device": "a GPU", "threads": 4,
+    "tokens": {"notes": 4, "prompt": 400, "answer": 100}, "device": "a GPU", "threads": 4,
 }  # fmt: skip
 
 
@@ -70,13 +70,14 @@ def test_a_runs_cost_is_what_its_record_says():
     assert row["p95 (ms a note)"] == pytest.approx(290)
     assert row["ms per 1,000 characters"] == pytest.approx(1000)
     assert (row["peak memory (MB)"], row["parameters (M)"], row["saved (MB)"]) == (2000, 3, 1)
+    assert (row["tokens read (a note)"], row["tokens written (a note)"]) == (100, 25)
     assert row["F1 (%)"] == 50
     assert row["device"] == "a GPU, 4 threads"
 
 
 def test_what_an_older_run_did_not_record_is_missing_and_not_zero():
     (row,) = efficiency.cost_table(DEMO, [run()], SCORES).to_dict("records")
-    assert all(pd.isna(row[k]) for k in ("training (s)", "p50 (ms a note)", "peak memory (MB)", "parameters (M)"))
+    assert all(pd.isna(row[k]) for k in ("training (s)", "p50 (ms a note)", "tokens read (a note)", "parameters (M)"))
 
 
 def test_systems_stand_in_the_order_of_the_study_and_runs_without_a_score_are_left_out():

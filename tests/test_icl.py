@@ -112,6 +112,12 @@ def test_a_local_model_gives_every_note_one_prediction_with_its_raw_answer(local
         assert not problems(replace(document, entities=p.entities))
         assert p.raw.count(icl.PIECE_END) == len(icl.sentence_spans(document)) - 1
         assert decoding == "free" or not p.repairs
+    prompts = [tagger.local.prompt_ids(piece.prompt) for piece in tagger.pieces(notes[6:])]
+    assert tagger.used.prompt == sum(map(len, prompts))
+    if decoding == "copy":  # a tag is one token
+        texts = [piece.text for piece in tagger.pieces(notes[6:])]
+        n_text = sum(map(len, tagger.local.tokenizer(texts, add_special_tokens=False)["input_ids"]))
+        assert tagger.used.answer == n_text + 2 * sum(len(p.entities) for p in predictions)
 
 
 def test_the_same_seed_gives_the_same_answers(local, notes):

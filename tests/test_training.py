@@ -1,13 +1,18 @@
 """A training that was cut off goes on to the very same model; what memory does not allow is said in one sentence."""
 
-from dataclasses import asdict
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
 
 import pytest
 import torch
 from transformers.trainer_callback import TrainerCallback
 
 from nbutils import bert, lora, study, training
-from nbutils.corpus import Corpus
+from nbutils.corpus import Corpus, Tokens, sentence_spans
 from nbutils.formats import DataError, write_medtxt
 from nbutils.runs import checkpoint_folder
 from nbutils.settings import BertSettings, LoraSettings
@@ -224,6 +229,48 @@ def test_a_run_of_a_study_that_was_cut_off_goes_on_and_leaves_no_checkpoint(micr
     assert not (run.folder / "checkpoints").exists()
     rows = [(r.folder / "predictions" / "A.jsonl").read_text(encoding="utf-8") for r in (whole, run)]
     assert rows[0] == rows[1]
+
+
+def test_a_process_that_is_killed_while_it_trains_goes_on_to_the_same_predictions(micro_encoder, notes, tmp_path):
+    write_medtxt(Corpus("A", notes), tmp_path / "a.xml")
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        f"corpora: {{A: {{path: {tmp_path / 'a.xml'}}}}}\ncheckpoint_steps: 1\nsystems:\n"
+        f"  bert: {{model: {micro_encoder}, epochs: 12, batch_size: 4, learning_rate: 2.0e-3}}\n",
+        encoding="utf-8",
+    )
+    plan = study.load(path)
+    whole = study.execute(plan, "bert", "A", 0, runs=tmp_path / "whole", progress=False)
+    call = f"study.execute(study.load({str(path)!r}), 'bert', 'A', 0, runs={str(tmp_path)!r})"
+    command = [sys.executable, "-c", f"from nbutils import study; {call}"]
+    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    process = subprocess.Popen(command, env=os.environ | threads, stderr=subprocess.DEVNULL)
+    while not list(tmp_path.rglob("mine/**/checkpoint-*")) and process.poll() is None:
+        time.sleep(0.05)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    run = study.execute(plan, "bert", "A", 0, runs=tmp_path, progress=False)
+    assert run.record["resumed"]
+    rows = [(r.folder / "predictions" / "A.jsonl").read_text(encoding="utf-8") for r in (whole, run)]
+    assert rows[0] == rows[1]
+
+
+def test_tokens_are_counted_as_the_models_meet_them(micro_encoder, micro_llm, notes):
+    lines = [(d, s, e) for d in notes for s, e in sentence_spans(d)]
+    room, settings = bert_system(micro_encoder, epochs=1)
+    tagger = room.fit(notes, settings, seed=0, progress=False)
+    tagger.predict(notes)
+    n_ids = sum(len(tagger.tokenizer(d.text[s:e])["input_ids"]) for d, s, e in lines)  # special ones included
+    assert tagger.used == Tokens(n_ids, 0)
+    tagger.predict(notes)
+    assert tagger.used == Tokens(2 * n_ids, 0)
+    room, settings = lora_system(micro_llm, epochs=0)
+    settings = replace(settings, max_length=400)  # no line is cut
+    tagger = room.fit(notes, settings, seed=0, progress=False)
+    n_tags = 2 * sum(len(p.entities) for p in tagger.predict(notes))
+    prompts = [lora.prompt_ids(tagger.tokenizer, settings.prompt, d.text[s:e]) for d, s, e in lines]
+    n_written = sum(len(tagger.tokenizer(d.text[s:e], add_special_tokens=False)["input_ids"]) for d, s, e in lines)
+    assert tagger.used == Tokens(sum(map(len, prompts)), n_written + n_tags)
 
 
 def test_checkpoints_of_other_settings_are_not_gone_on_from(tmp_path):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import zip_longest
 from typing import Any
 
@@ -129,6 +130,7 @@ def _is_dropped(character: str) -> bool:
     return unicodedata.category(character)[0] in "CM" or character == "\ufffd"
 
 
+@lru_cache(maxsize=1 << 16)  # a vocabulary's worth: words and pieces come again and again
 def _key(piece: str) -> str:
     return normalised_stream(piece)[0]
 

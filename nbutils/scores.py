@@ -210,17 +210,20 @@ def scores_by_frequency(
     classes add up to the score of all entities; all but `unseen` together are the seen ones.
     """
     counts = Counter(d.surface(e) for d in train for e in d.entities)
-    pairs = pair(gold, predicted)
+    classes = {string: frequency_class(n) for string, n in counts.items()}
+    total = dict.fromkeys(FREQUENCIES, Scores(0, 0, 0, 0))
 
-    def of(document: Document, entities: Iterable[Entity], name: str) -> list[Entity]:
-        return [e for e in entities if frequency_class(counts[document.surface(e)]) == name]
+    def by_class(document: Document, entities: Iterable[Entity]) -> dict[str, list[Entity]]:
+        found: dict[str, list[Entity]] = {name: [] for name in FREQUENCIES}
+        for entity in entities:
+            found[classes.get(document.surface(entity), "unseen")].append(entity)
+        return found
 
-    return {
-        name: sum(
-            (exact_document(of(d, d.entities, name), of(d, p.entities, name)) for d, p in pairs), Scores(0, 0, 0, 0)
-        )
-        for name in FREQUENCIES
-    }
+    for document, prediction in pair(gold, predicted):
+        right, marked = by_class(document, document.entities), by_class(document, prediction.entities)
+        for name in total:
+            total[name] += exact_document(right[name], marked[name])
+    return total
 
 
 def frequency_class(count: int) -> str:

@@ -22,18 +22,14 @@ SPECIAL = ["<|begin_of_text|>", "<|eot_id|>", "<|start_header_id|>", "<|end_head
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="needs tokenizers/llama-3")
 
 
-def instruct(template):
-    """Llama 3's vocabulary with its special tokens, and this chat template."""
+@pytest.fixture(scope="module")
+def tokenizer():
+    """Llama 3's vocabulary with its special tokens, and the template above."""
     tokenizer = load_tokenizer(FOLDER)
     tokenizer.add_special_tokens({"bos_token": SPECIAL[0], "eos_token": SPECIAL[1]})
     tokenizer.add_tokens(SPECIAL, special_tokens=True)
-    tokenizer.chat_template = template
+    tokenizer.chat_template = TEMPLATE
     return tokenizer
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return instruct(TEMPLATE)
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -57,7 +53,7 @@ def test_the_note_has_the_tokens_of_its_answer_and_no_special_one(tokenizer, tex
     assert ids.count(eot) == 1 and ids.count(begin) == 1  # the template's own
 
 
-def test_without_a_template_the_prompt_begins_once():
-    bare = instruct(None)
-    ids = prompt_ids(bare, "rewrite_ja", "発熱")
-    assert ids.count(bare.bos_token_id) == 1 and ids[0] == bare.bos_token_id
+def test_without_a_template_the_prompt_begins_once(tokenizer, monkeypatch):
+    monkeypatch.setattr(tokenizer, "chat_template", None)
+    ids = prompt_ids(tokenizer, "rewrite_ja", "発熱")
+    assert ids.count(tokenizer.bos_token_id) == 1 and ids[0] == tokenizer.bos_token_id

@@ -236,7 +236,7 @@ def test_a_process_that_is_killed_while_it_trains_goes_on_to_the_same_prediction
     path = tmp_path / "mine.yaml"
     path.write_text(
         f"corpora: {{A: {{path: {tmp_path / 'a.xml'}}}}}\ncheckpoint_steps: 1\nsystems:\n"
-        f"  bert: {{model: {micro_encoder}, epochs: 12, batch_size: 4, learning_rate: 2.0e-3}}\n",
+        f"  bert: {{model: {micro_encoder}, epochs: 6, batch_size: 4, learning_rate: 2.0e-3}}\n",
         encoding="utf-8",
     )
     plan = study.load(path)

@@ -77,7 +77,7 @@ class Answers:
 
     def __init__(self, path: str | Path, endpoint: str, model: str):
         self.path, self.endpoint, self.model = Path(path), endpoint, model
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
         self.path.chmod(0o600)  # SQLite gives its journal the same mode
@@ -103,11 +103,16 @@ class Answers:
                 raise
             self.db.execute("COMMIT")
 
+    def _row(self, query: str, *values: Any) -> Any:
+        """The first row of a query, or None. Locked, too: threads that share a connection share its statements."""
+        with self.lock:
+            return self.db.execute(query, values).fetchone()
+
     def settled(self, keys: Iterable[str]) -> dict[str, Outcome]:
         """The answers that are there for good."""
         found = {}
         for key in keys:
-            row = self.db.execute("SELECT state, content, reason FROM answers WHERE key = ?", (key,)).fetchone()
+            row = self._row("SELECT state, content, reason FROM answers WHERE key = ?", key)
             if row and row[0] not in OPEN:
                 found[key] = Outcome(*row)
         return found
@@ -116,30 +121,30 @@ class Answers:
         """Keys asked by a process that still runs (another one, in parallel), and by one that is gone."""
         alive, lost = [], []
         for key in keys:
-            row = self.db.execute("SELECT owner FROM answers WHERE key = ? AND state = 'asked'", (key,)).fetchone()
+            row = self._row("SELECT owner FROM answers WHERE key = ? AND state = 'asked'", key)
             if row:
                 (alive if _is_alive(row[0]) else lost).append(key)
         return alive, lost
 
     def batched(self, keys: Iterable[str]) -> dict[str, str]:
         """Keys that were handed in as part of a batch and not collected yet, each with the batch's id."""
-        rows = ((k, self.db.execute("SELECT batch FROM answers WHERE key = ? AND state = 'batched'", (k,)).fetchone())
-                for k in keys)  # fmt: skip
+        rows = ((k, self._row("SELECT batch FROM answers WHERE key = ? AND state = 'batched'", k)) for k in keys)
         return {key: row[0] for key, row in rows if row}
 
     def used(self, keys: Iterable[str]) -> Tokens:
         """The tokens of these answers, without those of attempts that failed."""
         query = "SELECT prompt_tokens, answer_tokens FROM answers WHERE key = ?"
-        rows = (self.db.execute(query, (key,)).fetchone() for key in keys)
+        rows = (self._row(query, key) for key in keys)
         return sum((Tokens(*row) for row in rows if row), Tokens())
 
     def spent(self) -> Tokens:
         """All tokens that this file has paid, may have paid, or is about to pay to this model of this endpoint."""
-        row = self.db.execute(
+        row = self._row(
             "SELECT sum(prompt_tokens + lost_prompt_tokens), sum(answer_tokens + lost_answer_tokens) FROM answers "
             "WHERE endpoint = ? AND model = ?",
-            (self.endpoint, self.model),
-        ).fetchone()
+            self.endpoint,
+            self.model,
+        )
         return Tokens(row[0] or 0, row[1] or 0)
 
     def ask(self, key: str, at_most: Tokens, limit: Limit, *, state: str = "asked", batch: str | None = None) -> None:
@@ -150,7 +155,7 @@ class Answers:
             ValueError: the key is asked, batched or settled already.
         """
         with self._transaction() as db:
-            row = db.execute("SELECT state FROM answers WHERE key = ?", (key,)).fetchone()
+            row = self._row("SELECT state FROM answers WHERE key = ?", key)
             if row and row[0] not in ("waiting", "failed"):
                 raise ValueError(f"this request is {row[0]} already")
             if not limit.holds(self.spent() + at_most):

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -327,6 +328,23 @@ def test_money_is_counted_by_the_price(tmp_path):
     answers.settle("a", Outcome("stop", "x"), Tokens(100_000, 10_000))
     answers.ask("b", Tokens(40_001, 0), limit)
     assert answers.spent().cost(limit.price) == pytest.approx(0.35 + 0.1000025)
+
+
+def test_many_threads_may_read_and_write_at_once(tmp_path):
+    """They share a connection and its prepared statements: on Python 3.12 a read without the lock came back empty."""
+    answers = Answers(tmp_path / "a.sqlite", "e", "m")
+
+    def work(number):
+        for k in range(60):
+            key = f"{number}.{k}"
+            answers.ask(key, Tokens(1, 1), Limit())
+            answers.settle(key, Outcome("stop", "x"), Tokens(2, 1))
+            assert answers.settled([key]) and answers.used([key]) == Tokens(2, 1)
+            assert answers.spent().prompt >= 2
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))
+    assert answers.spent() == Tokens(960, 480)
 
 
 def test_an_attempt_that_timed_out_stays_counted_since_it_may_be_paid(server, tmp_path):

@@ -132,8 +132,8 @@ def test_a_run_whose_job_was_killed_after_its_end_keeps_its_record(study_file, f
     runs = ROOT / "runs" / study_file.stem
     notebook = runs / "crf" / "PN" / "seed-0" / "notebook.ipynb"
     notebook.unlink()  # as Snakemake does with the outputs of a job that it did not see end
-    command = [sys.executable, "-m", "snakemake", "--snakefile", "Snakefile", "--config", f"study={study_file}",
-               "--cores", "1", "--nolock", "--quiet", "all", str(notebook.relative_to(ROOT))]  # fmt: skip
+    command = [sys.executable, "-m", "snakemake", str(notebook.relative_to(ROOT)), "--config", f"study={study_file}",
+               "--cores", "1", "--nolock", "--quiet", "all"]  # fmt: skip
     subprocess.run(command, cwd=ROOT, check=True, timeout=200)
     assert notebook.exists() and records(study_file.stem) == before
 

@@ -113,9 +113,6 @@ class Tokens:
     def __add__(self, other: Tokens) -> Tokens:
         return Tokens(self.prompt + other.prompt, self.answer + other.answer)
 
-    def __sub__(self, other: Tokens) -> Tokens:
-        return Tokens(self.prompt - other.prompt, self.answer - other.answer)
-
 
 class Tagger(Protocol):
     """Anything that finds entities; built by the `fit` of its module (`crf.fit`, `bert.fit`, `lora.fit`).

@@ -39,7 +39,8 @@ def cost_table(study: Study, runs: Iterable[Run], scores: pd.DataFrame) -> pd.Da
         record = run.record
         seconds = np.array(record.get("latency", {}).get("seconds", []), dtype=float)
         characters = sum(record.get("latency", {}).get("characters", []))
-        tokens, n_notes = record.get("tokens", {}), record.get("tokens", {}).get("notes", np.nan)
+        tokens = record.get("tokens", {})
+        n_notes = tokens.get("notes", np.nan)
         memory, size = record.get("peak_memory_bytes", {}), record.get("model_size", {})
         rows.append({
             "system": run.system, "train": run.train, "seed": run.seed,

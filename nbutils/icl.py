@@ -48,7 +48,7 @@ class IclTagger:
     ):
         self.settings, self.shots, self.seed = settings, tuple(shots), seed
         self.private_shots = private_shots
-        self.used = Tokens()
+        self._asked = Tokens()  # of an endpoint
         self._local: Any = None
 
     def predict(self, documents: Corpus | Iterable[Document], progress: bool = False) -> list[Prediction]:
@@ -65,12 +65,14 @@ class IclTagger:
 
             requests = self.requests(pieces, private)
             outcomes = ask_all(requests, self.settings, progress=progress)
-            self.used += tokens_of(requests, self.settings)
+            self._asked += tokens_of(requests, self.settings)
         else:
-            before = self.local.used
             outcomes = self.local.answers([p.prompt for p in pieces], [p.text for p in pieces], self.seed, progress)
-            self.used += self.local.used - before
         return predictions_of(documents, pieces, outcomes, self.settings, keep_raw=not private)
+
+    @property
+    def used(self) -> Tokens:
+        return self._asked if self._local is None else self._asked + self._local.used
 
     @property
     def local(self) -> Any:

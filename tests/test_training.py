@@ -209,15 +209,25 @@ def test_training_needs_no_second_gpu(monkeypatch):
 # --- in a study -------------------------------------------------------------------------------------------------------
 
 
-def test_a_run_of_a_study_that_was_cut_off_goes_on_and_leaves_no_checkpoint(micro_encoder, notes, cut, tmp_path):
-    write_medtxt(Corpus("A", notes), tmp_path / "a.xml")
-    path = tmp_path / "mine.yaml"
+def small_study(folder, notes, checkpoint_steps, bert):
+    """A study of these notes with one encoder, kept every so many steps."""
+    write_medtxt(Corpus("A", notes), folder / "a.xml")
+    path = folder / "mine.yaml"
     path.write_text(
-        f"corpora: {{A: {{path: {tmp_path / 'a.xml'}}}}}\ncheckpoint_steps: 2\nsystems:\n"
-        f"  bert: {{model: {micro_encoder}, epochs: 2, batch_size: 8, learning_rate: 2.0e-3}}\n",
+        f"corpora: {{A: {{path: {folder / 'a.xml'}}}}}\ncheckpoint_steps: {checkpoint_steps}\nsystems:\n  bert: {bert}\n",
         encoding="utf-8",
     )
-    plan = study.load(path)
+    return study.load(path)
+
+
+def predicted(run):
+    return (run.folder / "predictions" / "A.jsonl").read_text(encoding="utf-8")
+
+
+def test_a_run_of_a_study_that_was_cut_off_goes_on_and_leaves_no_checkpoint(micro_encoder, notes, cut, tmp_path):
+    plan = small_study(
+        tmp_path, notes, 2, f"{{model: {micro_encoder}, epochs: 2, batch_size: 8, learning_rate: 2.0e-3}}"
+    )
     whole = study.execute(plan, "bert", "A", 0, runs=tmp_path / "whole", progress=False)
     cut(3)
     with pytest.raises(Cut):
@@ -227,21 +237,15 @@ def test_a_run_of_a_study_that_was_cut_off_goes_on_and_leaves_no_checkpoint(micr
     run = study.execute(plan, "bert", "A", 0, runs=tmp_path / "runs", progress=False)
     assert began == [2] and run.record["resumed"] and not whole.record["resumed"]
     assert not (run.folder / "checkpoints").exists()
-    rows = [(r.folder / "predictions" / "A.jsonl").read_text(encoding="utf-8") for r in (whole, run)]
-    assert rows[0] == rows[1]
+    assert predicted(run) == predicted(whole)
 
 
 def test_a_process_that_is_killed_while_it_trains_goes_on_to_the_same_predictions(micro_encoder, notes, tmp_path):
-    write_medtxt(Corpus("A", notes), tmp_path / "a.xml")
-    path = tmp_path / "mine.yaml"
-    path.write_text(
-        f"corpora: {{A: {{path: {tmp_path / 'a.xml'}}}}}\ncheckpoint_steps: 1\nsystems:\n"
-        f"  bert: {{model: {micro_encoder}, epochs: 6, batch_size: 4, learning_rate: 2.0e-3}}\n",
-        encoding="utf-8",
+    plan = small_study(
+        tmp_path, notes, 1, f"{{model: {micro_encoder}, epochs: 6, batch_size: 4, learning_rate: 2.0e-3}}"
     )
-    plan = study.load(path)
     whole = study.execute(plan, "bert", "A", 0, runs=tmp_path / "whole", progress=False)
-    call = f"study.execute(study.load({str(path)!r}), 'bert', 'A', 0, runs={str(tmp_path)!r})"
+    call = f"study.execute(study.load({str(plan.path)!r}), 'bert', 'A', 0, runs={str(tmp_path)!r})"
     command = [sys.executable, "-c", f"from nbutils import study; {call}"]
     threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
     process = subprocess.Popen(command, env=os.environ | threads, stderr=subprocess.DEVNULL)
@@ -251,8 +255,7 @@ def test_a_process_that_is_killed_while_it_trains_goes_on_to_the_same_prediction
     assert process.wait() == -signal.SIGKILL
     run = study.execute(plan, "bert", "A", 0, runs=tmp_path, progress=False)
     assert run.record["resumed"]
-    rows = [(r.folder / "predictions" / "A.jsonl").read_text(encoding="utf-8") for r in (whole, run)]
-    assert rows[0] == rows[1]
+    assert predicted(run) == predicted(whole)
 
 
 def test_tokens_are_counted_as_the_models_meet_them(micro_encoder, micro_llm, notes):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import sqlite3
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,11 +57,8 @@ def ask_all(requests: Sequence[Request], settings: IclSettings, *, progress: boo
 
 def tokens_of(requests: Iterable[Request], settings: IclSettings) -> Tokens:
     """The tokens that these requests and their answers had, whenever they were asked."""
-    answers = open_answers(settings)
-    try:
+    with closing(open_answers(settings)) as answers:
         return answers.used({r.key for r in requests})
-    finally:
-        answers.close()
 
 
 def open_answers(settings: IclSettings) -> Answers:
@@ -73,11 +71,8 @@ def limit_of(settings: IclSettings) -> Limit:
 
 def price_sentence(requests: Sequence[Request], settings: IclSettings) -> str:
     """What these requests would cost at most, without those that are answered already."""
-    answers = open_answers(settings)
-    try:
+    with closing(open_answers(settings)) as answers:
         done = answers.settled(r.key for r in requests)
-    finally:
-        answers.close()
     new = {r.key: r.at_most for r in requests if r.key not in done}
     total = sum(new.values(), Tokens())
     money = f", at most {total.cost(settings.price):.2f}" if settings.price else ""

@@ -209,12 +209,13 @@ def test_training_needs_no_second_gpu(monkeypatch):
 # --- in a study -------------------------------------------------------------------------------------------------------
 
 
-def small_study(folder, notes, checkpoint_steps, bert):
+def small_study(folder, notes, model, checkpoint_steps, epochs, batch_size):
     """A study of these notes with one encoder, kept every so many steps."""
     write_medtxt(Corpus("A", notes), folder / "a.xml")
     path = folder / "mine.yaml"
     path.write_text(
-        f"corpora: {{A: {{path: {folder / 'a.xml'}}}}}\ncheckpoint_steps: {checkpoint_steps}\nsystems:\n  bert: {bert}\n",
+        f"corpora: {{A: {{path: {folder / 'a.xml'}}}}}\ncheckpoint_steps: {checkpoint_steps}\nsystems:\n"
+        f"  bert: {{model: {model}, epochs: {epochs}, batch_size: {batch_size}, learning_rate: 2.0e-3}}\n",
         encoding="utf-8",
     )
     return study.load(path)
@@ -225,9 +226,7 @@ def predicted(run):
 
 
 def test_a_run_of_a_study_that_was_cut_off_goes_on_and_leaves_no_checkpoint(micro_encoder, notes, cut, tmp_path):
-    plan = small_study(
-        tmp_path, notes, 2, f"{{model: {micro_encoder}, epochs: 2, batch_size: 8, learning_rate: 2.0e-3}}"
-    )
+    plan = small_study(tmp_path, notes, micro_encoder, checkpoint_steps=2, epochs=2, batch_size=8)
     whole = study.execute(plan, "bert", "A", 0, runs=tmp_path / "whole", progress=False)
     cut(3)
     with pytest.raises(Cut):
@@ -241,9 +240,7 @@ def test_a_run_of_a_study_that_was_cut_off_goes_on_and_leaves_no_checkpoint(micr
 
 
 def test_a_process_that_is_killed_while_it_trains_goes_on_to_the_same_predictions(micro_encoder, notes, tmp_path):
-    plan = small_study(
-        tmp_path, notes, 1, f"{{model: {micro_encoder}, epochs: 6, batch_size: 4, learning_rate: 2.0e-3}}"
-    )
+    plan = small_study(tmp_path, notes, micro_encoder, checkpoint_steps=1, epochs=6, batch_size=4)
     whole = study.execute(plan, "bert", "A", 0, runs=tmp_path / "whole", progress=False)
     call = f"study.execute(study.load({str(plan.path)!r}), 'bert', 'A', 0, runs={str(tmp_path)!r})"
     command = [sys.executable, "-c", f"from nbutils import study; {call}"]

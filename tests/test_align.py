@@ -226,6 +226,7 @@ def test_special_ids_stand_where_the_tokenizer_puts_them(characters, small_slow,
 
 @pytest.mark.parametrize("name", CORPORA)
 @pytest.mark.parametrize("tokenizer_name", ["characters", pytest.param("real_slow", marks=needs_bert)])
+@pytest.mark.no_cover  # counting lines more than doubles its time; smaller tests run the same ones
 def test_gold_entities_come_back_exactly_save_for_few_that_a_piece_cuts(name, tokenizer_name, corpora, request):
     trip = bio_round_trip(corpora(name), request.getfixturevalue(tokenizer_name))
     print(f"{tokenizer_name} on {name}: {trip.cut} of {trip.entities} gold entities cut ({100 * trip.cut_rate:.2f} %)")
@@ -236,6 +237,7 @@ def test_gold_entities_come_back_exactly_save_for_few_that_a_piece_cuts(name, to
 
 @needs_bert
 @pytest.mark.parametrize("name", CORPORA)
+@pytest.mark.no_cover  # counting lines more than doubles its time; smaller tests run the same ones
 def test_even_pieces_that_do_not_suit_japanese_lose_only_the_entities_that_they_cut(name, corpora, real_fast):
     """A whole katakana word is one unknown piece there; what is not cut inside one comes back."""
     trip = bio_round_trip(corpora(name), real_fast)

@@ -6,8 +6,9 @@ corpus -> split -> fit -> predict -> predictions -> scores -> tables and figures
 import os
 from pathlib import Path
 
-# Intel's MKL then sums alike on every x86 processor with AVX2, so that scores are the same on another machine; on AMD's
-# its products of a few rows are also nearly twice as fast (`make bench`). Read when torch first multiplies.
+# Intel's MKL then sums in one order on every x86 processor with AVX2: scores of another machine come closer, though not
+# to the last digit (docs/outputs.md); on AMD's its products of a few rows are also nearly twice as fast (`make bench`).
+# Read when torch first multiplies.
 os.environ.setdefault("MKL_CBWR", "AVX2,STRICT")
 
 __version__ = "0.1.0"

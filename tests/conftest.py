@@ -1,6 +1,7 @@
 """Small notes, tokenizers and micro models that several test files share; built on the spot in seconds."""
 
 import os
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,17 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, proce
 from transformers import PreTrainedTokenizerFast
 
 from nbutils import ROOT
-from nbutils.corpus import Document, Entity
+from nbutils.corpus import Corpus, Document, Entity
+from nbutils.formats import read_corpus
 
 torch.set_num_threads(1)  # of micro models several threads only wait for each other
 
 SHARED = Path(ROOT).parent / "shared" / "data"
 JMED = Path(os.environ.get("JMED_LLM_DIR", SHARED / "jmed-llm"))
+needs_jmed = pytest.mark.skipif(not JMED.is_dir(), reason="needs jmed-llm (JMED_LLM_DIR)")
+CORPORA = ["cr", "pn", pytest.param("CRNER", marks=needs_jmed), pytest.param("NRNER", marks=needs_jmed)]
+# For tests over all of a corpus: counting lines doubles their time, and smaller tests run the same lines.
+uncounted = pytest.mark.no_cover
 
 DISEASES = ("発熱", "咳嗽", "肺炎", "胸水", "ﾈﾌﾛｰｾﾞ", "胃癌")
 FRAMES = ("{}を主訴に来院した。", "ＣＴで{}を認めた。", "{}なし、{}あり。", "①{}の増悪\n②{}は消失した。")
@@ -33,6 +39,14 @@ def note(number: int) -> Document:
             k += 1
         text += "\n"
     return Document(f"note-{number}", text, tuple(entities))
+
+
+@cache
+def whole_corpus(name: str) -> Corpus:
+    """One of `CORPORA`, read once."""
+    if name in ("cr", "pn"):
+        return read_corpus(ROOT / "data" / name, "medtxt")
+    return read_corpus(JMED / f"{name}.csv", "jmed")
 
 
 def pytest_addoption(parser):

@@ -4,19 +4,16 @@ import unicodedata
 
 import pytest
 import transformers
-from conftest import JMED, SHARED
+from conftest import CORPORA, SHARED, uncounted, whole_corpus
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from nbutils import ROOT
 from nbutils.align import encode_with_offsets, special_ids
-from nbutils.formats import read_corpus
 from nbutils.roundtrip import bio_round_trip
 from nbutils.tiny import character_tokenizer
 
 BERT = SHARED / "tokenizers" / "bert-base-japanese"
 needs_bert = pytest.mark.skipif(not BERT.is_dir(), reason="needs tokenizers/bert-base-japanese")
-needs_jmed = pytest.mark.skipif(not JMED.is_dir(), reason="needs jmed-llm (JMED_LLM_DIR)")
 
 VOCABULARY = (
     "[PAD] [UNK] [CLS] [SEP] [MASK] 発熱 痛み 痛 ##み CT ct と の mg 1 12 ガ ハッネツ ハ ##ッ ##ネ ##ツ a ##b ( ) # ###"
@@ -55,25 +52,6 @@ def real_fast():
 @pytest.fixture(scope="session")
 def characters():
     return character_tokenizer(["発熱と咳嗽の痛みなし。ガハッネツパmg12CTé \n、（）()<>/d"], ["d"])
-
-
-@pytest.fixture(scope="session")
-def corpora():
-    """Read once each, when first asked for."""
-    read = {}
-
-    def corpus(name):
-        if name not in read:
-            if name in ("cr", "pn"):
-                read[name] = read_corpus(ROOT / "data" / name, "medtxt")
-            else:
-                read[name] = read_corpus(JMED / f"{name}.csv", "jmed")
-        return read[name]
-
-    return corpus
-
-
-CORPORA = ["cr", "pn", pytest.param("CRNER", marks=needs_jmed), pytest.param("NRNER", marks=needs_jmed)]
 
 
 # --- every text ---------------------------------------------------------------------------------------------------
@@ -226,9 +204,9 @@ def test_special_ids_stand_where_the_tokenizer_puts_them(characters, small_slow,
 
 @pytest.mark.parametrize("name", CORPORA)
 @pytest.mark.parametrize("tokenizer_name", ["characters", pytest.param("real_slow", marks=needs_bert)])
-@pytest.mark.no_cover  # counting lines more than doubles its time; smaller tests run the same ones
-def test_gold_entities_come_back_exactly_save_for_few_that_a_piece_cuts(name, tokenizer_name, corpora, request):
-    trip = bio_round_trip(corpora(name), request.getfixturevalue(tokenizer_name))
+@uncounted
+def test_gold_entities_come_back_exactly_save_for_few_that_a_piece_cuts(name, tokenizer_name, request):
+    trip = bio_round_trip(whole_corpus(name), request.getfixturevalue(tokenizer_name))
     print(f"{tokenizer_name} on {name}: {trip.cut} of {trip.entities} gold entities cut ({100 * trip.cut_rate:.2f} %)")
     assert trip.entities > 1000
     assert trip.lost == 0
@@ -237,9 +215,9 @@ def test_gold_entities_come_back_exactly_save_for_few_that_a_piece_cuts(name, to
 
 @needs_bert
 @pytest.mark.parametrize("name", CORPORA)
-@pytest.mark.no_cover  # counting lines more than doubles its time; smaller tests run the same ones
-def test_even_pieces_that_do_not_suit_japanese_lose_only_the_entities_that_they_cut(name, corpora, real_fast):
+@uncounted
+def test_even_pieces_that_do_not_suit_japanese_lose_only_the_entities_that_they_cut(name, real_fast):
     """A whole katakana word is one unknown piece there; what is not cut inside one comes back."""
-    trip = bio_round_trip(corpora(name), real_fast)
+    trip = bio_round_trip(whole_corpus(name), real_fast)
     print(f"real_fast on {name}: {trip.cut} of {trip.entities} gold entities cut ({100 * trip.cut_rate:.2f} %)")
     assert trip.lost == 0

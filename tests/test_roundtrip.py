@@ -3,26 +3,17 @@
 import random
 
 import pytest
-from conftest import JMED, SHARED
+from conftest import CORPORA, SHARED, uncounted, whole_corpus
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nbutils import ROOT, lora, roundtrip
 from nbutils.corpus import Corpus, Document, Entity
-from nbutils.formats import read_corpus
 from nbutils.scores import exact_scores
 from nbutils.settings import LoraSettings
 
 LLAMA = SHARED / "tokenizers" / "llama-3"
 needs_llama = pytest.mark.skipif(not LLAMA.is_dir(), reason="needs tokenizers/llama-3")
-needs_jmed = pytest.mark.skipif(not JMED.is_dir(), reason="needs jmed-llm (JMED_LLM_DIR)")
-CORPORA = ["cr", "pn", pytest.param("CRNER", marks=needs_jmed), pytest.param("NRNER", marks=needs_jmed)]
-
-
-def corpus(name):
-    if name in ("cr", "pn"):
-        return read_corpus(ROOT / "data" / name, "medtxt")
-    return read_corpus(JMED / f"{name}.csv", "jmed")
 
 
 @pytest.fixture(scope="module")
@@ -74,17 +65,17 @@ def oracle_f1(documents, tokenizer, config):
 @pytest.mark.parametrize("unit", ["sentence", "note"])
 @pytest.mark.parametrize("name", CORPORA)
 def test_a_perfect_llama_3_scores_100_on_notes_drawn_at_random(name, unit, llama):
-    documents = random.Random(0).sample(list(corpus(name)), 3)
+    documents = random.Random(0).sample(list(whole_corpus(name)), 3)
     config = LoraSettings(model="oracle", unit=unit, decode_batch_size=8)
     assert oracle_f1(documents, llama, config) == 1
 
 
 @needs_llama
 @pytest.mark.parametrize("name", CORPORA)
-@pytest.mark.no_cover  # counting lines more than doubles its time; smaller tests run the same ones
+@uncounted
 def test_every_gold_entity_of_every_corpus_survives_llama_3s_tokens(name, llama):
     """Every token of every training target is allowed in decoding, and the target is read back to F1 = 100."""
-    trip = roundtrip.copy_round_trip(corpus(name), llama)
+    trip = roundtrip.copy_round_trip(whole_corpus(name), llama)
     assert trip.entities == trip.exact > 1000 and trip.f1 == 100
     assert trip.merged > 0  # some entities do begin or end inside a token of the whole text
 

@@ -22,7 +22,7 @@ from typing import Any
 import psutil
 
 from nbutils.corpus import Tokens
-from nbutils.formats import DataError
+from nbutils.files import DataError
 
 # Not settled: asked (under way, or lost when its process was killed), waiting (between two attempts), batched, failed.
 # Settled: what the model said of its own end, and interrupted (lost, and counted so by the study's owner).

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from urllib.parse import quote
 
 from nbutils import readmes
-from nbutils.formats import DataError
+from nbutils.files import DataError
 from nbutils.outputs import notebooks
 
 START = "notebooks/01_data_exploration.ipynb"  # what Binder opens first

@@ -25,7 +25,7 @@ from nbutils import guard, icl, study
 from nbutils.answers import Answers, OverBudget
 from nbutils.calls import Request, limit_of, open_answers, price_sentence
 from nbutils.endpoint import Endpoint, read_completion
-from nbutils.formats import DataError
+from nbutils.files import DataError
 from nbutils.settings import IclSettings
 
 ENDED = ("failed", "expired", "cancelled")  # batches that may have answered a part, and will not answer the rest

@@ -17,7 +17,7 @@ import transformers
 
 from nbutils import ROOT, bench_decoding, bench_others
 from nbutils.figures_efficiency import speed_ups
-from nbutils.formats import written_whole
+from nbutils.files import written_whole
 from nbutils.plots import save
 from nbutils.runs import provenance
 

@@ -17,7 +17,7 @@ import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
 from nbutils.copier import Node
-from nbutils.formats import DataError
+from nbutils.files import DataError
 
 LEAST_PREFIX = 16  # tokens; a shorter one is not worth a pass of its own
 

@@ -23,7 +23,8 @@ from nbutils import ROOT
 from nbutils.check_review import doubtful_certainties, review_faults, untagged_strings
 from nbutils.check_second import second_annotation_faults, second_table
 from nbutils.corpus import Corpus, Document, certainty_table, lines, problems, statistics
-from nbutils.formats import CERTAINTIES, DataError, read_corpus
+from nbutils.files import DataError
+from nbutils.formats import CERTAINTIES, read_corpus
 
 PAPER_FIGURES = {"CR": {"documents": 148, "lines": 1898}, "PN": {"documents": 100, "lines": 1094}}
 MAX_SIMILARITY = 0.8  # of two lines in different documents (difflib's ratio)

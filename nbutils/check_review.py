@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from nbutils.corpus import Document, Entity, lines
-from nbutils.formats import DataError
+from nbutils.files import DataError
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import torch
 from nbutils.candidates import Choice, Draft, SharedPrefix, scoring, shared_prefix
 from nbutils.copier import Copier, Node, TagTokens
 from nbutils.corpus import Entity
-from nbutils.formats import DataError
+from nbutils.files import DataError
 
 __all__ = ["Copier", "SharedPrefix", "TagTokens", "decode", "shared_prefix"]
 

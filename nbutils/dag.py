@@ -16,7 +16,7 @@ import networkx as nx
 from matplotlib.figure import Figure
 
 from nbutils import ROOT
-from nbutils.formats import DataError
+from nbutils.files import DataError
 from nbutils.plots import COLOURS, use_style
 from nbutils.study import NOTEBOOKS, Study
 

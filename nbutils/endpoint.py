@@ -23,7 +23,7 @@ import openai
 from nbutils import guard
 from nbutils.answers import Outcome
 from nbutils.corpus import Tokens
-from nbutils.formats import DataError
+from nbutils.files import DataError
 from nbutils.settings import IclSettings
 
 MAX_ANSWER_BYTES = 20_000_000  # of one HTTP response; a longer one is cut off and counts as broken

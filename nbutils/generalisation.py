@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from nbutils import ROOT, crf
 from nbutils.corpus import Corpus, Document, Prediction, Tagger, text_hash
-from nbutils.formats import written_whole
+from nbutils.files import written_whole
 from nbutils.mentions import longest_matches
 from nbutils.resampling import Evaluation, f1_interval
 from nbutils.scores import exact_document, exact_scores

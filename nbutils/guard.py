@@ -11,7 +11,7 @@ from typing import Protocol
 
 import httpx2
 
-from nbutils.formats import DataError
+from nbutils.files import DataError
 
 
 class Rules(Protocol):

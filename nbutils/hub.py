@@ -23,7 +23,7 @@ from huggingface_hub.errors import (
 )
 
 from nbutils import ROOT
-from nbutils.formats import DataError, written_whole
+from nbutils.files import DataError, written_whole
 
 SMALL_FILES = ["*.json", "*.txt", "*.model", "*.jinja", "*.vocab"]
 PICKLED = "pytorch_model*.bin"

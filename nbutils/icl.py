@@ -20,7 +20,7 @@ import pandas as pd
 from nbutils import markup
 from nbutils.answers import Outcome, answer_key
 from nbutils.corpus import Corpus, Document, Entity, Prediction, Tokens, sentence_spans, text_hash
-from nbutils.formats import DataError
+from nbutils.files import DataError
 from nbutils.icl_prompts import Prompt, answer_limit, build_prompt, prompt_string, shortened
 from nbutils.settings import IclSettings
 

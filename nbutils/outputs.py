@@ -23,7 +23,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 from nbutils import ROOT
-from nbutils.formats import DataError, written_whole
+from nbutils.files import DataError, written_whole
 from nbutils.reference import REFERENCE, TABLES, copy_files
 
 REFERENCE_RUNS = Path(REFERENCE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nbutils import ROOT
-from nbutils.formats import DataError, written_whole
+from nbutils.files import DataError, written_whole
 
 READMES = ("README.md", "README.ja.md")
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from nbutils import ROOT, study
-from nbutils.formats import DataError
+from nbutils.files import DataError
 from nbutils.runs import read_run, run_folder
 from nbutils.study import Study
 

@@ -22,7 +22,7 @@ from pygments.formatters import HtmlFormatter
 
 from nbutils import ROOT, dag, plots, readmes
 from nbutils import study as study_file
-from nbutils.formats import DataError, written_whole
+from nbutils.files import DataError, written_whole
 from nbutils.outputs import WIDGET, has_outputs, notebooks
 from nbutils.runs import read_runs
 from nbutils.study import NOTEBOOKS, Study

@@ -23,7 +23,8 @@ from typing import Any
 
 from nbutils import ROOT
 from nbutils.corpus import Corpus, Document, Entity, Prediction, Tagger, problems, text_hash
-from nbutils.formats import DataError, entities_from_json, entity_to_json, written_whole
+from nbutils.files import DataError, written_whole
+from nbutils.formats import entities_from_json, entity_to_json
 
 PACKAGES = [
     "torch",

@@ -21,7 +21,8 @@ from typing import Any
 from nbutils import ROOT
 from nbutils.agreement import paired
 from nbutils.corpus import Corpus, fingerprint, select
-from nbutils.formats import DataError, files_of, read_corpus
+from nbutils.files import DataError
+from nbutils.formats import files_of, read_corpus
 from nbutils.runs import (
     Run,
     checkpoint_folder,

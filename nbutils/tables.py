@@ -13,7 +13,7 @@ import pandas as pd
 
 from nbutils import ROOT
 from nbutils.corpus import Corpus
-from nbutils.formats import written_whole
+from nbutils.files import written_whole
 from nbutils.runs import Run
 from nbutils.scores import Scores, carry_certainty, certainty_scores, exact_scores, scores_by_label
 from nbutils.study import Study, evaluation_corpus

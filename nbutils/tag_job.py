@@ -25,17 +25,8 @@ from tqdm.auto import tqdm
 
 from nbutils import ROOT
 from nbutils.corpus import MEDTXT_TAGS, Document, Entity, Tagger, problems, separated
-from nbutils.formats import (
-    MEDTXT_HEAD,
-    MEDTXT_TAIL,
-    DataError,
-    jsonl_document,
-    jsonl_line,
-    medtxt_article,
-    medtxt_problem,
-    written_whole,
-)
-from nbutils.formats.files import MAX_BYTES
+from nbutils.files import MAX_BYTES, DataError, written_whole
+from nbutils.formats import MEDTXT_HEAD, MEDTXT_TAIL, jsonl_document, jsonl_line, medtxt_article, medtxt_problem
 from nbutils.notes import Survey, read_notes, survey
 from nbutils.runs import Run, git_commit, read_run
 from nbutils.settings import SETTINGS

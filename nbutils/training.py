@@ -22,7 +22,7 @@ from transformers.trainer_callback import PrinterCallback
 from transformers.training_args import ParallelMode
 
 from nbutils import ROOT
-from nbutils.formats import DataError
+from nbutils.files import DataError
 
 _NO_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory", re.IGNORECASE)
 

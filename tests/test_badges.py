@@ -3,7 +3,7 @@
 import pytest
 
 from nbutils import badges
-from nbutils.formats import DataError
+from nbutils.files import DataError
 from nbutils.outputs import notebooks
 
 

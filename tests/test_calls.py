@@ -22,7 +22,7 @@ from nbutils import ROOT, batch, calls, icl
 from nbutils.answers import Answers, Limit, Outcome, OverBudget
 from nbutils.corpus import Corpus, Document, Entity, Tokens
 from nbutils.endpoint import read_completion, retry_after
-from nbutils.formats import DataError
+from nbutils.files import DataError
 from nbutils.settings import IclSettings
 
 

@@ -37,7 +37,7 @@ from transformers import (
 from transformers.modeling_outputs import CausalLMOutput
 
 from nbutils.copydecode import Copier, SharedPrefix, TagTokens, decode, shared_prefix
-from nbutils.formats import DataError
+from nbutils.files import DataError
 from nbutils.lora import LoraTagger, folded
 from nbutils.settings import LoraSettings
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from nbutils import ROOT
 from nbutils.corpus import Corpus, Document, Entity, spans_only
-from nbutils.formats import FORMATS, DataError, read_corpus, write_corpus
+from nbutils.files import DataError
+from nbutils.formats import FORMATS, read_corpus, write_corpus
 from nbutils.formats.who import TABLE
 
 WRITABLE = [name for name, format in FORMATS.items() if format.write]

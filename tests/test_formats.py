@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nbutils import ROOT
+from nbutils import ROOT, files
 from nbutils import formats as f
 from nbutils.corpus import Corpus, Document, Entity, lines
 
@@ -25,7 +25,7 @@ def refused(tmp_path, content, name="a.xml", format="medtxt", encoding=None):
     """The sentence with which a file of this content is refused."""
     path = tmp_path / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(f.DataError) as caught:
+    with pytest.raises(files.DataError) as caught:
         f.read_corpus(path, format, encoding=encoding)
     message = str(caught.value)
     assert message.startswith(str(path)) and "\n" not in message
@@ -127,7 +127,7 @@ def test_an_encoding_is_never_guessed(tmp_path):
 
 def test_an_empty_and_a_huge_file_are_refused(tmp_path, monkeypatch):
     assert "empty" in refused(tmp_path, "")
-    monkeypatch.setattr(f.files, "MAX_BYTES", 10)
+    monkeypatch.setattr(files, "MAX_BYTES", 10)
     assert "split the file" in refused(tmp_path, HEAD)
 
 
@@ -173,9 +173,9 @@ def test_real_case_reports_give_the_known_numbers_of_silver_spans():
 def test_a_file_that_cannot_be_finished_leaves_nothing_behind(tmp_path):
     (tmp_path / "a.xml").write_text("old", encoding="utf-8")
     bad = Corpus("a", (Document("1", "x\x00y"),))
-    with pytest.raises(f.DataError, match=r"U\+0000"):
+    with pytest.raises(files.DataError, match=r"U\+0000"):
         f.write_medtxt(bad, tmp_path / "a.xml")
-    with pytest.raises(KeyboardInterrupt), f.written_whole(tmp_path / "b.txt") as file:
+    with pytest.raises(KeyboardInterrupt), files.written_whole(tmp_path / "b.txt") as file:
         file.write("half")
         raise KeyboardInterrupt
     assert [p.name for p in tmp_path.iterdir()] == ["a.xml"] and (tmp_path / "a.xml").read_text() == "old"
@@ -187,5 +187,5 @@ def test_unknown_formats_missing_paths_and_empty_folders_are_named(tmp_path):
         (tmp_path / "no", "medtxt", "no such file"),
         (tmp_path, "medtxt", "holds no .xml"),
     ):
-        with pytest.raises(f.DataError, match=sentence):
+        with pytest.raises(files.DataError, match=sentence):
             f.read_corpus(path, format)

@@ -15,7 +15,7 @@ from test_calls import notes_of, serve, settings_for, tag
 from nbutils import ROOT, guard, icl, study
 from nbutils.corpus import Corpus, Document, Entity
 from nbutils.endpoint import Endpoint
-from nbutils.formats import DataError
+from nbutils.files import DataError
 from nbutils.settings import IclSettings
 
 EXTERNAL = "https://api.example.org/v1"

@@ -10,7 +10,7 @@ from huggingface_hub.errors import HTTPError
 from transformers import BertConfig, BertModel
 
 from nbutils import ROOT, hub, study
-from nbutils.formats import DataError
+from nbutils.files import DataError
 from nbutils.settings import SETTINGS
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

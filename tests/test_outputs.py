@@ -7,7 +7,7 @@ import nbformat
 import pytest
 
 from nbutils import outputs
-from nbutils.formats import DataError
+from nbutils.files import DataError
 from nbutils.study import NOTEBOOKS
 
 COMPARED = [path for path in outputs.notebooks() if outputs.is_compared(path)]

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoConfig, LlamaConfig
 
 from nbutils import ROOT, bert, lora, meter, plan, study, training
-from nbutils.formats import DataError
+from nbutils.files import DataError
 from nbutils.settings import BertSettings, LoraSettings
 
 SWALLOW = "tokyotech-llm/Llama-3.1-Swallow-8B-Instruct-v0.2"

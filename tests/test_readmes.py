@@ -3,7 +3,7 @@
 import pytest
 
 from nbutils import ROOT, readmes, report, study
-from nbutils.formats import DataError
+from nbutils.files import DataError
 
 
 @pytest.mark.parametrize("name", readmes.READMES)

@@ -7,7 +7,8 @@ import pytest
 
 from nbutils import ROOT, reference, runs, study
 from nbutils.corpus import Corpus, Document, Entity, Prediction, fingerprint
-from nbutils.formats import DataError, write_medtxt
+from nbutils.files import DataError
+from nbutils.formats import write_medtxt
 from nbutils.study import CorpusEntry
 
 KEPT = ROOT / reference.REFERENCE

@@ -9,7 +9,7 @@ import networkx as nx
 import pytest
 
 from nbutils import ROOT, dag, outputs, report, study
-from nbutils.formats import DataError
+from nbutils.files import DataError
 
 DOT = """digraph snakemake_dag {
     node[shape=box];

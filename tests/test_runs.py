@@ -7,7 +7,7 @@ import pytest
 
 from nbutils import runs
 from nbutils.corpus import Corpus, Document, Entity, Prediction
-from nbutils.formats import DataError
+from nbutils.files import DataError
 
 CORPUS = Corpus("CR", (Document("1", "肺癌を認めた"), Document("2", "異常なし")))
 FOUND = [

@@ -3,7 +3,7 @@
 import pytest
 
 from nbutils import ROOT, study
-from nbutils.formats import DataError
+from nbutils.files import DataError
 
 GOOD = "corpora:\n  A: {path: data/cr}\n  B: {path: data/pn}\nsystems:\n  crf:\n"
 

@@ -13,7 +13,8 @@ from transformers.trainer_callback import TrainerCallback
 
 from nbutils import bert, lora, study, training
 from nbutils.corpus import Corpus, Tokens, sentence_spans
-from nbutils.formats import DataError, write_medtxt
+from nbutils.files import DataError
+from nbutils.formats import write_medtxt
 from nbutils.runs import checkpoint_folder
 from nbutils.settings import BertSettings, LoraSettings
 

@@ -14,11 +14,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nbutils.corpus import CERTAINTIES, MEDTXT_TAGS, Corpus, Document, problems
-from nbutils.formats import files as files
+from nbutils.files import DataError
 from nbutils.formats.brat import check_pairs, read_brat, write_brat
 from nbutils.formats.conll import read_conll, write_conll
 from nbutils.formats.doccano import read_doccano, write_doccano
-from nbutils.formats.files import DataError, written_whole
 from nbutils.formats.jmed import project_strings, read_jmed
 from nbutils.formats.jsonl import (
     entities_from_json,
@@ -44,10 +43,9 @@ from nbutils.formats.reading import CHOICES, Read, Reading, relabelled
 from nbutils.formats.who import TABLE, with_names, with_table, write_table
 
 __all__ = [
-    "CERTAINTIES", "FORMATS", "MEDTXT_HEAD", "MEDTXT_TAGS", "MEDTXT_TAIL", "DataError", "entities_from_json",
+    "CERTAINTIES", "FORMATS", "MEDTXT_HEAD", "MEDTXT_TAGS", "MEDTXT_TAIL", "entities_from_json",
     "entity_from_json", "entity_to_json", "files_of", "jsonl_document", "jsonl_line", "medtxt_article",
     "medtxt_problem", "medtxt_string", "project_strings", "read_corpus", "write_corpus", "write_jsonl", "write_medtxt",
-    "written_whole",
 ]  # fmt: skip
 
 

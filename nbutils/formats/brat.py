@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nbutils.corpus import Corpus, Document, Entity
-from nbutils.formats.files import DataError, decoded, text_of, written_whole
+from nbutils.files import DataError, decoded, text_of, written_whole
 from nbutils.formats.medtxt import CERTAINTIES
 from nbutils.formats.plain_text import document_id, file_for
 from nbutils.formats.reading import Located, Read, Reading, label_of, offset_reader, settled

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nbutils.corpus import Corpus, Document, Entity
-from nbutils.formats.files import DataError, text_of, written_whole
+from nbutils.files import DataError, text_of, written_whole
 from nbutils.formats.reading import Located, Read, Reading, label_of, settled
 
 LABEL = re.compile(r"O|[BI]-\S+")

@@ -7,9 +7,9 @@ import csv
 import io
 from pathlib import Path
 
+from nbutils import files
 from nbutils.corpus import Document, Entity
-from nbutils.formats import files
-from nbutils.formats.files import DataError, text_of
+from nbutils.files import DataError, text_of
 from nbutils.formats.reading import Read, Reading
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nbutils.corpus import Corpus, Document, Entity, problems
-from nbutils.formats.files import DataError, text_of, written_whole
+from nbutils.files import DataError, text_of, written_whole
 from nbutils.formats.reading import Read, Reading
 
 _SURROGATE = re.compile("[\ud800-\udfff]")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nbutils.corpus import Corpus, Document, Entity
-from nbutils.formats.files import DataError, text_of, written_whole
+from nbutils.files import DataError, text_of, written_whole
 from nbutils.formats.medtxt import CERTAINTIES
 from nbutils.formats.reading import (
     Located,

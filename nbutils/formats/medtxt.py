@@ -15,7 +15,7 @@ from xml.parsers import expat
 from xml.sax.saxutils import escape, quoteattr
 
 from nbutils.corpus import CERTAINTIES, MEDTXT_TAGS, Corpus, Document, Entity, problems
-from nbutils.formats.files import DataError, bytes_of, decoded, written_whole
+from nbutils.files import DataError, bytes_of, decoded, written_whole
 from nbutils.formats.reading import Read, Reading
 
 STRUCTURE = {"article": "articles", "articles": "root", "metadata": "root", "root": None}

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from nbutils.corpus import Corpus, Document
-from nbutils.formats.files import DataError, text_of, written_whole
+from nbutils.files import DataError, text_of, written_whole
 from nbutils.formats.reading import Read, Reading
 
 # What every file system takes; a name with a leading dot is hidden and would not be read again.

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nbutils.corpus import Document, Entity
-from nbutils.formats.files import DataError
+from nbutils.files import DataError
 
 CHOICES = {
     "overlaps": ("refuse", "longest"),

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nbutils.corpus import Corpus, Document
-from nbutils.formats.files import DataError, text_of, written_whole
+from nbutils.files import DataError, text_of, written_whole
 
 TABLE = "notes.csv"  # the name under which writers leave it beside the notes
 

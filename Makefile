@@ -36,7 +36,7 @@ check-study: install
 	@$(WITH) python -m nbutils.study check $(STUDY_FILE)
 
 plan: install  ## estimate memory and time of a study before you rent a GPU (STUDY=paper DEVICE=h100|a100|l4|rtx4090|this)
-	@$(WITH) python -m nbutils.plan $(STUDY_FILE) --device $(DEVICE)
+	@$(WITH) python -m tools.plan $(STUDY_FILE) --device $(DEVICE)
 
 models: install  ## download the models of a study once, whole and as safetensors (STUDY=paper)
 	@$(WITH) python -m nbutils.study models $(STUDY_FILE)
@@ -45,10 +45,10 @@ test: install  ## all tests that need neither a GPU nor the hub, with coverage
 	@$(WITH) python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(if $(STRICT),--strict-outputs)
 
 report: install  ## build the study's results and executed notebooks as a static site in report/
-	@$(WITH) python -m nbutils.report site $(STUDY_FILE)
+	@$(WITH) python -m tools.report site $(STUDY_FILE)
 
 readme: install  ## put the demo's result table into the READMEs
-	@$(WITH) python -m nbutils.report readme studies/demo.yaml
+	@$(WITH) python -m tools.report readme studies/demo.yaml
 
 badges: install  ## put badges for hosted notebooks into the READMEs: REPO=owner/name on GitHub
 	@$(WITH) python -m nbutils.badges $(REPO)
@@ -60,7 +60,7 @@ audit: install  ## compare the locked versions with published advisories (needs 
 	  || { echo "Advisories apply (listed above), or the advisory service did not know a package or could not be reached."; exit 1; }
 
 outputs: install  ## execute the notebooks from the reference runs and save them with their outputs
-	@$(WITH) python -m nbutils.outputs make
+	@$(WITH) python -m tools.notebook_outputs make
 
 slurm: .venv/slurm  ## install what `make study PROFILE=slurm` needs besides
 
@@ -72,7 +72,7 @@ lab: install  ## open the notebooks in JupyterLab
 	@$(WITH) jupyter lab --notebook-dir=.
 
 bench: install  ## time our decoding, training and scoring against the usual ways, side by side
-	@$(WITH) python -m nbutils.bench
+	@$(WITH) python -m tools.bench
 
 tag: install  ## tag notes with a finished run (RUN=runs/… NOTES=FILE|FOLDER  OUT= ENCODING= SHARDS= GPUS=)
 	@test -n "$(RUN)" -a -n "$(NOTES)" || { echo "Say which run and which notes: make tag RUN=runs/demo/crf/CR/seed-0 NOTES=my_notes"; exit 1; }
@@ -81,13 +81,13 @@ tag: install  ## tag notes with a finished run (RUN=runs/… NOTES=FILE|FOLDER  
 	  $(if $(GPUS),--gpus $(GPUS))
 
 tag-memory: install  ## peak memory of tagging 1,000 and 10,000 notes with a finished run (RUN=runs/…)
-	@$(WITH) python -m nbutils.tag_memory "$(RUN)"
+	@$(WITH) python -m tools.tagging_memory "$(RUN)"
 
 reference: install  ## copy the finished runs of the study to data/reference_runs, for notebooks without training
-	@$(WITH) python -m nbutils.reference $(STUDY_FILE)
+	@$(WITH) python -m tools.reference_runs $(STUDY_FILE)
 
 check-data: install  ## check the bundled corpora against their rules
-	@$(WITH) python -m nbutils.check_data
+	@$(WITH) python -m tools.check_data
 
 clean:  ## remove what can be made again (runs, tiny models, caches), but neither .venv, paid answers nor downloaded models
 	-find runs models -mindepth 1 -maxdepth 1 ! -name 'answers.sqlite*' ! -name hub -exec rm -rf {} + 2>/dev/null

@@ -132,7 +132,7 @@ def f1_interval(
     the 97.5 % point t of Student's distribution (`standard_error`).
 
     Source: Hesterberg 2015, What Teachers Should Know About the Bootstrap, The American Statistician 69(4), for the
-    expanded percentiles; the same correction towards a smaller standard error is ours. `python -m nbutils.coverage`
+    expanded percentiles; the same correction towards a smaller standard error is ours. `python -m tools.interval_coverage`
     prints how often such intervals hold the truth.
     """
     value = sum(sign * e.f1 for sign, e in terms)

@@ -9,8 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nbutils.align import encode_with_offsets, special_ids
-from nbutils.roundtrip import bio_round_trip
 from nbutils.tiny import character_tokenizer
+from tools.tokenizer_check import bio_round_trip
 
 BERT = SHARED / "tokenizers" / "bert-base-japanese"
 needs_bert = pytest.mark.skipif(not BERT.is_dir(), reason="needs tokenizers/bert-base-japanese")

@@ -5,7 +5,7 @@ from conftest import SHARED
 
 from nbutils.align import encode_with_offsets
 from nbutils.lora import prompt_ids, prompt_text
-from nbutils.roundtrip import load_tokenizer
+from tools.tokenizer_check import load_tokenizer
 
 FOLDER = SHARED / "tokenizers" / "llama-3"
 # The form of a Llama 3 prompt as its model card documents it.

@@ -112,7 +112,7 @@ def test_copy_decoding_needs_two_passes_an_entity_and_one_a_window():
 
 
 def test_the_bench_writes_json_tables_and_a_figure(tmp_path):
-    from nbutils.bench import write
+    from tools.bench import write
 
     decoding = pd.DataFrame({"shared prompt (tokens)": [0, 0], "batch": [1, 1], "speed-up": [1.0, 9.5],
                              "method": ["HF generate, constrained", "copy decoding (ours)"]})  # fmt: skip
@@ -125,7 +125,7 @@ def test_the_bench_writes_json_tables_and_a_figure(tmp_path):
 
 
 def test_the_bench_scores_the_same_entities_with_three_libraries():
-    from nbutils.bench_others import scoring
+    from tools.bench.others import scoring
 
     table = scoring(60, progress=lambda line: None)
     assert table["equal counts"].all() and len(table) == 3
@@ -133,7 +133,7 @@ def test_the_bench_scores_the_same_entities_with_three_libraries():
 
 def test_the_benchs_model_tags_its_lines_as_annotated_whichever_way_it_is_decoded(monkeypatch):
     """`teach` fits only the output layer, so every method meets a model that knows these lines by heart."""
-    from nbutils import bench_decoding as bench
+    from tools.bench import decoding as bench
 
     every = bench.annotated_lines()
     monkeypatch.setattr(bench, "annotated_lines", lambda: every[:40])

@@ -13,12 +13,12 @@ from scipy.stats import kstest
 from nbutils import resampling, runs
 from nbutils import statistics as stats
 from nbutils.corpus import Corpus, Document, Entity, Prediction
-from nbutils.coverage import SCENARIOS, bare_notes, covered, crossed, population_f1, simulated
-from nbutils.coverage import crossed_notes as crossed_grid
 from nbutils.resampling import Evaluation, f1_interval, f1_of, micro_f1, standard_error
 from nbutils.scores import exact_scores
 from nbutils.statistics import holm, permutation_test
 from nbutils.study import Study, System, evaluation_corpus, split
+from tools.interval_coverage import SCENARIOS, bare_notes, covered, crossed, population_f1, simulated
+from tools.interval_coverage import crossed_notes as crossed_grid
 
 SYSTEMS = {name: System(name, "crf", (0,), {}, name.upper()) for name in ("old", "new")}
 STUDY = Study("s", {}, SYSTEMS, train=("CR", "PN"), evaluate=("CR", "PN"))
@@ -183,7 +183,7 @@ def test_an_interval_of_f1_stays_between_0_and_100():
 # --- coverage --------------------------------------------------------------------------------------------------------
 
 
-# 500 corpora: the standard error of a coverage of 95 % is 1 %. `python -m nbutils.coverage` tries more, and longer.
+# 500 corpora: the standard error of a coverage of 95 % is 1 %. `python -m tools.interval_coverage` tries more, and longer.
 @pytest.mark.parametrize(
     "name",
     [

@@ -14,13 +14,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nbutils import ROOT, bert, crf, lora, tag, tag_job, tag_memory
+from nbutils import ROOT, bert, crf, lora, tag, tag_job
 from nbutils.corpus import Corpus, Document, Entity, Prediction
 from nbutils.files import DataError
 from nbutils.formats import medtxt_problem, read_corpus, write_corpus
 from nbutils.notes import read_notes, survey
 from nbutils.runs import write_run
 from nbutils.settings import BertSettings, CrfSettings, LoraSettings
+from tools import tagging_memory
 
 TEXTS = (
     "発熱を主訴に来院した。\r\n胸水なし、咳嗽あり。\r\n",
@@ -416,7 +417,7 @@ def test_a_kill_in_the_middle_leaves_whole_batches_and_the_grid_ends_the_same(ru
 
 def test_memory_does_not_grow_with_the_number_of_notes(run):
     texts = [f"発熱{k}" for k in range(10)]
-    small, large = (tag_memory.peak_memory(run, n, texts) for n in (1_000, 10_000))
+    small, large = (tagging_memory.peak_memory(run, n, texts) for n in (1_000, 10_000))
     assert large < 1.03 * small, (small, large)
 
 

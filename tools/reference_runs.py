@@ -24,7 +24,7 @@ TABLES = "generalisation/*.csv"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Copy the finished runs of a study to data/reference_runs, in the place of those that are there."""
-    parser = argparse.ArgumentParser(prog="python -m nbutils.reference", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.reference_runs", description=main.__doc__)
     parser.add_argument("file", nargs="?", default="studies/demo.yaml", help="the study file")
     try:
         plan = study.load(parser.parse_args(arguments).file)

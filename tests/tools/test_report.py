@@ -8,8 +8,9 @@ import nbformat
 import networkx as nx
 import pytest
 
-from nbutils import ROOT, dag, outputs, report, study
+from nbutils import ROOT, dag, study
 from nbutils.files import DataError
+from tools import notebook_outputs, report
 
 DOT = """digraph snakemake_dag {
     node[shape=box];
@@ -32,7 +33,7 @@ def site(tmp_path, monkeypatch):
     cell = nbformat.v4.new_code_cell("x", execution_count=1)
     cell.outputs = [
         nbformat.v4.new_output("stream", text="<script>alert(1)</script>"),
-        nbformat.v4.new_output("display_data", {outputs.WIDGET: {"model_id": "abc"}, "text/plain": "VBox()"}),
+        nbformat.v4.new_output("display_data", {notebook_outputs.WIDGET: {"model_id": "abc"}, "text/plain": "VBox()"}),
         nbformat.v4.new_output("display_data", {"image/png": "iVBORw0KGgo="}),
     ]
     path = tmp_path / "06_evaluation.ipynb"

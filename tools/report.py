@@ -20,12 +20,13 @@ from nbconvert import HTMLExporter
 from nbconvert.filters import markdown2html
 from pygments.formatters import HtmlFormatter
 
-from nbutils import ROOT, dag, plots, readmes
+from nbutils import ROOT, dag, plots
 from nbutils import study as study_file
 from nbutils.files import DataError, written_whole
-from nbutils.outputs import WIDGET, has_outputs, notebooks
 from nbutils.runs import read_runs
 from nbutils.study import NOTEBOOKS, Study
+from tools import readmes
+from tools.notebook_outputs import WIDGET, has_outputs, notebooks
 
 STYLE = """
 body{font-family:system-ui,sans-serif;line-height:1.5;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#222}
@@ -145,7 +146,7 @@ def _write(path: Path, title: str, body: str, *, home: bool = False) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Build the site of a study, or fill the result table of the READMEs with the demo's."""
-    parser = argparse.ArgumentParser(prog="python -m nbutils.report", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.report", description=main.__doc__)
     parser.add_argument("command", choices=["site", "readme"])
     parser.add_argument("file", help="the study file")
     chosen = parser.parse_args(arguments)

@@ -24,7 +24,7 @@ from nbclient.exceptions import CellExecutionError
 
 from nbutils import ROOT
 from nbutils.files import DataError, written_whole
-from nbutils.reference import REFERENCE, TABLES, copy_files
+from tools.reference_runs import REFERENCE, TABLES, copy_files
 
 REFERENCE_RUNS = Path(REFERENCE)
 SANITIZE = ROOT / "tests" / "nbval_sanitize.cfg"
@@ -159,7 +159,7 @@ def _keep_tables(source: Path, target: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Make the outputs of the notebooks anew, or compare them."""
-    parser = argparse.ArgumentParser(prog="python -m nbutils.outputs", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.notebook_outputs", description=main.__doc__)
     parser.add_argument("command", choices=["make", "compare"])
     parser.add_argument("notebooks", nargs="*", type=Path, help="some notebooks only, such as notebooks/00_*.ipynb")
     chosen = parser.parse_args(arguments)

@@ -1,4 +1,4 @@
-"""Do the intervals hold the truth as often as they say? `python -m nbutils.coverage` simulates corpora and counts.
+"""Do the intervals hold the truth as often as they say? `python -m tools.interval_coverage` simulates corpora and counts.
 
 Knows corpora whose true F1 can be computed: notes with Poisson many entities, each found with the note's own
 probability. Knows no real note, and no system.
@@ -28,7 +28,7 @@ Terms = list[tuple[float, Evaluation]]
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print how often the intervals of each scenario hold the truth, in so many simulated corpora."""
-    parser = argparse.ArgumentParser(prog="python -m nbutils.coverage", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.interval_coverage", description=main.__doc__)
     parser.add_argument("--corpora", type=int, default=2000, help="simulated corpora a scenario")
     parser.add_argument("--seed", type=int, default=7)
     chosen = parser.parse_args(arguments)

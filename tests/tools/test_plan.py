@@ -9,9 +9,11 @@ import pytest
 import torch
 from transformers import AutoConfig, LlamaConfig
 
-from nbutils import ROOT, bert, lora, meter, plan, study, training
+from nbutils import ROOT, bert, lora, study, training
 from nbutils.files import DataError
 from nbutils.settings import BertSettings, LoraSettings
+from tools import plan
+from tools.plan import meter
 
 SWALLOW = "tokyotech-llm/Llama-3.1-Swallow-8B-Instruct-v0.2"
 MIDDLING = {
@@ -178,8 +180,8 @@ def test_gradient_checkpointing_and_four_bits_lower_the_memory():
 
 def test_the_plan_of_the_paper_is_printed_without_its_corpus_and_its_models(monkeypatch, capsys):
     monkeypatch.delenv("MEDTXT_CR", raising=False)
-    monkeypatch.setattr("nbutils.plan._cost", lambda *_: meter.Cost(8_072_204_288, 41_943_040, 10**10, 10**11, 1e15, 9))
-    monkeypatch.setattr("nbutils.plan._prompting_cost", lambda *_: (8_030_261_248, 16 * 10**9, 10**11))
+    monkeypatch.setattr("tools.plan._cost", lambda *_: meter.Cost(8_072_204_288, 41_943_040, 10**10, 10**11, 1e15, 9))
+    monkeypatch.setattr("tools.plan._prompting_cost", lambda *_: (8_030_261_248, 16 * 10**9, 10**11))
     assert plan.main(["studies/paper.yaml", "--device", "a100"]) == 0
     out = capsys.readouterr().out
     assert out.endswith("only the memory is estimated.\n")

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nbutils import ROOT
-from nbutils.check_data import PAPER_FIGURES, entity_faults, figures_table, main, similar_lines, style_accuracy
-from nbutils.check_review import doubtful_certainties, untagged_strings
-from nbutils.check_second import second_table
 from nbutils.corpus import Corpus, Document, Entity
 from nbutils.formats import read_corpus
+from tools.check_data import PAPER_FIGURES, entity_faults, figures_table, main, similar_lines, style_accuracy
+from tools.check_data.review import doubtful_certainties, untagged_strings
+from tools.check_data.second import second_table
 
 CERTAINTY = {"+": "positive", "?": "suspicious", "-": "negative", "~": "general"}
 HEAD, TAIL = '<?xml version="1.0" encoding="UTF-8"?>\n<root><articles>\n', "</articles></root>\n"

@@ -259,14 +259,14 @@ def config_of(model: str, revision: str | None) -> Any:
 
 @cache
 def _cost(values: BertSettings | LoraSettings, rows: int, tokens: int) -> Any:
-    from nbutils import meter  # torch takes seconds to load
+    from tools.plan import meter  # torch takes seconds to load
 
     return meter.step_cost(config_of(values.model, values.revision), values, rows, tokens)
 
 
 @cache
 def _prompting_cost(model: str, revision: str | None, bf16: bool, rows: int, tokens: int) -> tuple[int, int, int]:
-    from nbutils import meter
+    from tools.plan import meter
 
     return meter.prompting_cost(config_of(model, revision), bf16, rows, tokens)
 
@@ -300,7 +300,7 @@ def _fastest(work: Any, times: int = 7) -> float:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Estimate memory and time of a study file on a device."""
-    parser = argparse.ArgumentParser(prog="python -m nbutils.plan", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.plan", description=main.__doc__)
     parser.add_argument("file", help="the study file")
     parser.add_argument("--device", default="h100", choices=[*DEVICES, "this"], help="`this` times this processor")
     parser.add_argument("--tflops", type=float, help="10^12 operations a second, instead of the data sheet's")
@@ -334,7 +334,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "model,\nwhich is not trained, only the memory is estimated."
     )
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""The bundled corpora held against their own rules: `python -m nbutils.check_data`, exit 1 with a sentence a violation.
+"""The bundled corpora held against their own rules: `python -m tools.check_data`, exit 1 with a sentence a violation.
 
 Knows that part of the annotation guideline which a program can decide. The places that only a reader can judge are
 `check_review`'s, and the second annotation is `check_second`'s.
@@ -20,11 +20,11 @@ import numpy as np
 import pandas as pd
 
 from nbutils import ROOT
-from nbutils.check_review import doubtful_certainties, review_faults, untagged_strings
-from nbutils.check_second import second_annotation_faults, second_table
 from nbutils.corpus import Corpus, Document, certainty_table, lines, problems, statistics
 from nbutils.files import DataError
 from nbutils.formats import CERTAINTIES, read_corpus
+from tools.check_data.review import doubtful_certainties, review_faults, untagged_strings
+from tools.check_data.second import second_annotation_faults, second_table
 
 PAPER_FIGURES = {"CR": {"documents": 148, "lines": 1898}, "PN": {"documents": 100, "lines": 1094}}
 MAX_SIMILARITY = 0.8  # of two lines in different documents (difflib's ratio)
@@ -33,7 +33,7 @@ MIN_STYLE_ACCURACY = 0.80
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Check the bundled corpora, print their figures and the annotators' agreement, and return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m nbutils.check_data", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.check_data", description=main.__doc__)
     parser.add_argument("--data", type=Path, default=ROOT / "data", help="the folder with cr/, pn/, cr-second/ …")
     folder = parser.parse_args(arguments).data
     try:
@@ -213,7 +213,3 @@ def style_accuracy(corpus: Corpus, *, n_max: int = 3, smoothing: float = 0.1) ->
         log_likelihood = np.log(weights / weights.sum(axis=1, keepdims=True))
         n_right += int((names[(counts[test] @ log_likelihood.T).argmax(axis=1)] == physicians[test]).sum())
     return n_right / len(grams)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

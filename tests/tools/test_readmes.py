@@ -2,8 +2,9 @@
 
 import pytest
 
-from nbutils import ROOT, readmes, report, study
+from nbutils import ROOT, study
 from nbutils.files import DataError
+from tools import readmes, report
 
 
 @pytest.mark.parametrize("name", readmes.READMES)

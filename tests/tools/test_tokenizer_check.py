@@ -7,10 +7,11 @@ from conftest import CORPORA, SHARED, uncounted, whole_corpus
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nbutils import ROOT, lora, roundtrip
+from nbutils import ROOT, lora
 from nbutils.corpus import Corpus, Document, Entity
 from nbutils.scores import exact_scores
 from nbutils.settings import LoraSettings
+from tools import tokenizer_check
 
 LLAMA = SHARED / "tokenizers" / "llama-3"
 needs_llama = pytest.mark.skipif(not LLAMA.is_dir(), reason="needs tokenizers/llama-3")
@@ -18,7 +19,7 @@ needs_llama = pytest.mark.skipif(not LLAMA.is_dir(), reason="needs tokenizers/ll
 
 @pytest.fixture(scope="module")
 def llama():
-    tokenizer = roundtrip.load_tokenizer(LLAMA)
+    tokenizer = tokenizer_check.load_tokenizer(LLAMA)
     tokenizer.add_special_tokens({"eos_token": "<|eot_id|>"})
     return tokenizer
 
@@ -75,7 +76,7 @@ def test_a_perfect_llama_3_scores_100_on_notes_drawn_at_random(name, unit, llama
 @uncounted
 def test_every_gold_entity_of_every_corpus_survives_llama_3s_tokens(name, llama):
     """Every token of every training target is allowed in decoding, and the target is read back to F1 = 100."""
-    trip = roundtrip.copy_round_trip(whole_corpus(name), llama)
+    trip = tokenizer_check.copy_round_trip(whole_corpus(name), llama)
     assert trip.entities == trip.exact > 1000 and trip.f1 == 100
     assert trip.merged > 0  # some entities do begin or end inside a token of the whole text
 
@@ -94,7 +95,7 @@ def test_entities_at_any_character_survive_merged_and_split_characters(llama):
         cuts = sorted(data.draw(st.sets(st.integers(0, len(text)), max_size=6)))
         spans = zip(cuts[::2], cuts[1::2], strict=False)
         gold = tuple(Entity(s, e) for s, e in spans if not set("\r\n") & set(text[s:e]))
-        trip = roundtrip.copy_round_trip(Corpus("x", (Document("x", text, gold),)), llama, "note")
+        trip = tokenizer_check.copy_round_trip(Corpus("x", (Document("x", text, gold),)), llama, "note")
         assert trip.exact == trip.entities and trip.spurious == 0
 
     check()
@@ -107,8 +108,8 @@ def test_a_tagger_that_knows_the_answers_scores_100_with_any_tokenizer(unit, not
 
 
 def test_the_command_prints_a_rate_for_each_corpus(tmp_path, micro_encoder, capsys):
-    assert roundtrip.main(["bio", str(micro_encoder), str(ROOT / "data" / "cr-second")]) == 0
+    assert tokenizer_check.main(["bio", str(micro_encoder), str(ROOT / "data" / "cr-second")]) == 0
     out = capsys.readouterr().out
     assert "rate (%)" in out and "cr-second" in out
-    assert roundtrip.main(["copy", str(tmp_path), str(ROOT / "data" / "cr-second")]) == 1
+    assert tokenizer_check.main(["copy", str(tmp_path), str(ROOT / "data" / "cr-second")]) == 1
     assert capsys.readouterr().err.count("\n") == 1

@@ -141,7 +141,7 @@ def _from_tiktoken(path: Path) -> Any:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print how many gold entities of each corpus a tokenizer carries."""
-    parser = argparse.ArgumentParser(prog="python -m nbutils.roundtrip", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.tokenizer_check", description=main.__doc__)
     parser.add_argument("way", choices=["bio", "copy"], help="labels on pieces (encoders) or tagged text (LLMs)")
     parser.add_argument("tokenizer", help="a model folder, a tokenizer.model of Llama 3, or a name on the hub")
     parser.add_argument("corpora", nargs="+", help="files or folders: .xml (MedTxt), .csv (JMED-LLM), .jsonl")

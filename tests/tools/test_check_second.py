@@ -1,7 +1,7 @@
 """What the second annotation has to cover, and what its table counts."""
 
-from nbutils.check_second import note_coverage_faults, report_coverage_faults, second_table
 from nbutils.corpus import Corpus, Document, Entity
+from tools.check_data.second import note_coverage_faults, report_coverage_faults, second_table
 
 TEXT = "\n発熱と悪寒\n"
 

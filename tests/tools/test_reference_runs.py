@@ -5,13 +5,14 @@ from dataclasses import replace
 
 import pytest
 
-from nbutils import ROOT, reference, runs, study
+from nbutils import ROOT, runs, study
 from nbutils.corpus import Corpus, Document, Entity, Prediction, fingerprint
 from nbutils.files import DataError
 from nbutils.formats import write_medtxt
 from nbutils.study import CorpusEntry
+from tools import reference_runs
 
-KEPT = ROOT / reference.REFERENCE
+KEPT = ROOT / reference_runs.REFERENCE
 
 
 @pytest.fixture
@@ -53,14 +54,14 @@ def names(folder):
 
 
 def test_the_reference_has_records_predictions_and_tables_but_no_model_and_no_notebook(plan, finished, tmp_path):
-    folder = reference.copy_reference(plan, finished, tmp_path / "reference")
+    folder = reference_runs.copy_reference(plan, finished, tmp_path / "reference")
     of_a_run = {"run.json", "predictions/CR.jsonl", "predictions/PN.jsonl"}
     wanted = {f"crf/{train}/seed-0/{name}" for train in ("CR", "PN") for name in of_a_run}
     assert names(folder) == wanted | {"generalisation/curves.csv"}
 
 
 def test_the_reference_reads_as_the_runs_it_was_copied_from(plan, finished, tmp_path):
-    reference.copy_reference(plan, finished, tmp_path / "reference")
+    reference_runs.copy_reference(plan, finished, tmp_path / "reference")
     corpora = study.open_corpora(plan)
     for there, here in zip(*(runs.read_runs(tmp_path / f, plan.name) for f in ("reference", "runs")), strict=True):
         gold = study.evaluation_corpus(plan, corpora, here.train, "PN")
@@ -68,32 +69,32 @@ def test_the_reference_reads_as_the_runs_it_was_copied_from(plan, finished, tmp_
 
 
 def test_a_second_copy_leaves_nothing_of_the_first(plan, finished, tmp_path):
-    folder = reference.copy_reference(plan, finished, tmp_path / "reference")
+    folder = reference_runs.copy_reference(plan, finished, tmp_path / "reference")
     (folder / "crf" / "CR" / "seed-7").mkdir()
     (folder / "crf" / "CR" / "seed-7" / "run.json").write_text("{}", encoding="utf-8")
-    assert not any("seed-7" in name for name in names(reference.copy_reference(plan, finished, tmp_path / "reference")))
+    assert not any("seed-7" in name for name in names(reference_runs.copy_reference(plan, finished, tmp_path / "reference")))
 
 
 def test_tables_that_a_study_took_from_the_reference_stay_there(plan, finished, tmp_path):
-    folder = reference.copy_reference(plan, finished, tmp_path / "reference")
+    folder = reference_runs.copy_reference(plan, finished, tmp_path / "reference")
     (finished / plan.name / "generalisation" / "curves.csv").unlink()
-    reference.copy_reference(plan, finished, tmp_path / "reference")
+    reference_runs.copy_reference(plan, finished, tmp_path / "reference")
     assert (folder / "generalisation" / "curves.csv").read_text(encoding="utf-8") == "f1\n1\n"
 
 
 def test_an_unfinished_study_is_not_copied_and_the_old_reference_stays(plan, finished, tmp_path):
-    folder = reference.copy_reference(plan, finished, tmp_path / "reference")
+    folder = reference_runs.copy_reference(plan, finished, tmp_path / "reference")
     before = names(folder)
     (finished / plan.name / "crf" / "PN" / "seed-0" / "run.json").unlink()
     with pytest.raises(DataError, match=r"PN/seed-0/run\.json: no finished run"):
-        reference.copy_reference(plan, finished, tmp_path / "reference")
+        reference_runs.copy_reference(plan, finished, tmp_path / "reference")
     assert names(folder) == before and not list((tmp_path / "reference").glob(".*"))
 
 
 def test_runs_on_private_notes_are_never_copied(plan, finished, tmp_path):
     private = replace(plan, corpora=plan.corpora | {"PN": CorpusEntry(plan.corpora["PN"].path, private=True)})
     with pytest.raises(DataError, match="private"):
-        reference.copy_reference(private, finished, tmp_path / "reference")
+        reference_runs.copy_reference(private, finished, tmp_path / "reference")
     assert not (tmp_path / "reference").exists()
 
 
@@ -109,7 +110,7 @@ def test_notebooks_open_the_wanted_runs_and_else_say_that_they_read_runs(plan, f
     monkeypatch.setattr(runs, "ROOT", tmp_path)
     assert len(runs.open_runs("reference", plan.name)) == 2
     assert "reference has no runs" in capsys.readouterr().out
-    reference.copy_reference(plan, finished, tmp_path / "reference")
+    reference_runs.copy_reference(plan, finished, tmp_path / "reference")
     assert {run.folder.parts[-5] for run in runs.open_runs("reference", plan.name)} == {"reference"}
     assert not capsys.readouterr().out
 

@@ -12,7 +12,6 @@ import torch
 from transformers import BatchEncoding, BertConfig, BertForTokenClassification
 
 from nbutils import ROOT, bert
-from nbutils.bench_decoding import annotated_lines
 from nbutils.bio import bio_labels
 from nbutils.corpus import Document, Entity, Prediction
 from nbutils.formats import read_corpus
@@ -20,6 +19,7 @@ from nbutils.scores import exact_scores
 from nbutils.settings import BertSettings
 from nbutils.tiny import character_tokenizer
 from nbutils.training import pad, train
+from tools.bench.decoding import annotated_lines
 
 LIMIT = 512  # pieces; Table 2 of the paper
 
@@ -144,8 +144,8 @@ def bootstrapping(n_boot: int = 1000) -> pd.DataFrame:
     """
     import numpy as np
 
-    from nbutils.coverage import crossed_notes, simulated
     from nbutils.resampling import Evaluation, bootstrap
+    from tools.interval_coverage import crossed_notes, simulated
 
     notes = Evaluation(crossed_notes(), simulated(np.random.default_rng(0), np.zeros((3, 100))))
     begin = time.perf_counter()

@@ -15,18 +15,19 @@ import pandas as pd
 import torch
 import transformers
 
-from nbutils import ROOT, bench_decoding, bench_others
+from nbutils import ROOT
 from nbutils.figures_efficiency import speed_ups
 from nbutils.files import written_whole
 from nbutils.plots import save
 from nbutils.runs import provenance
+from tools.bench import decoding, others
 
 LINES = {1: 12, 8: 16, 32: 32}  # by batch size; of one text at a time fewer are enough
 QUICK = {1: 2, 8: 8}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m nbutils.bench", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a look: few lines, small batches, no claim")
     parser.add_argument("--hidden", type=int, default=512, help="size of the language model's hidden states")
     parser.add_argument("--layers", type=int, default=6, help="layers of the language model")
@@ -34,13 +35,13 @@ def main() -> None:
     chosen = parser.parse_args()
     transformers.logging.set_verbosity_error()
     begin = time.perf_counter()
-    decoding = bench_decoding.measure(QUICK if chosen.quick else LINES, (0, 400), chosen.hidden, chosen.layers, _say)
-    training = bench_others.training(24 if chosen.quick else 128, _say)
-    scoring = bench_others.scoring(2_000 if chosen.quick else 100_000, _say)
-    resampling = bench_others.bootstrapping(100 if chosen.quick else 1000)
+    decoding = decoding.measure(QUICK if chosen.quick else LINES, (0, 400), chosen.hidden, chosen.layers, _say)
+    training = others.training(24 if chosen.quick else 128, _say)
+    scoring = others.scoring(2_000 if chosen.quick else 100_000, _say)
+    resampling = others.bootstrapping(100 if chosen.quick else 1000)
     about = {
         "quick": chosen.quick, "hidden": chosen.hidden, "layers": chosen.layers,
-        "vocabulary": bench_decoding.VOCABULARY,
+        "vocabulary": decoding.VOCABULARY,
         "seconds": round(time.perf_counter() - begin), "torch threads": torch.get_num_threads(), **provenance(),
     }  # fmt: skip
     tables = {"decoding": decoding, "training": training, "scoring": scoring, "bootstrap": resampling}
@@ -79,7 +80,3 @@ def _whole(value: Any) -> str:
 
 def _say(line: str) -> None:
     print(line, flush=True)
-
-
-if __name__ == "__main__":
-    main()

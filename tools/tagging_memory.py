@@ -31,7 +31,7 @@ def peak_memory(run: str | Path, n_notes: int, texts: Sequence[str]) -> int:
         with written_whole(notes) as file:
             rows = enumerate(islice(cycle(texts), n_notes))
             file.writelines(jsonl_line(Document(f"note-{k}", text)) for k, text in rows)
-        command = [sys.executable, "-m", "nbutils.tag_memory", str(run), "--notes", str(notes)]
+        command = [sys.executable, "-m", "tools.tagging_memory", str(run), "--notes", str(notes)]
         done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
         return int(done.stdout.split()[-1])
 
@@ -46,7 +46,7 @@ def _tag_and_report(run: str, notes: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the peak memory of tagging 1,000 and 10,000 notes with a finished run."""
-    parser = argparse.ArgumentParser(prog="python -m nbutils.tag_memory", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.tagging_memory", description=main.__doc__)
     parser.add_argument("run", help="the folder of a finished run")
     parser.add_argument("--notes", type=Path, help=argparse.SUPPRESS)  # what the inner process is given
     chosen = parser.parse_args(arguments)

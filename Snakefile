@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
 from nbutils import study as studies
-from nbutils.formats import DataError
+from nbutils.corpus.formats import DataError
 
 try:
     STUDY = studies.load(config.get("study", "studies/demo.yaml"))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from nbutils.corpus import Corpus, Document, Entity, lines
+from nbutils.corpus import Document, Entity, lines
 from nbutils.privacy import shown
 
 UNMARKED = "unmarked"  # an entity without a certainty
@@ -48,23 +48,6 @@ class Agreement:
 
     def __add__(self, other: Agreement) -> Agreement:
         return Agreement(self.n_first + other.n_first, self.n_second + other.n_second, self.matched + other.matched)
-
-
-def paired(first: Corpus, second: Corpus) -> list[tuple[Document, Document]]:
-    """The documents that both annotated.
-
-    Raises:
-        ValueError: the second annotated a document that the first has not, or another text.
-    """
-    by_id = {d.id: d for d in first}
-    pairs = []
-    for document in second:
-        if document.id not in by_id:
-            raise ValueError(f'document "{document.id}" of "{second.name}" is not in "{first.name}"')
-        if by_id[document.id].text != document.text:
-            raise ValueError(f'document "{document.id}": the two annotators did not have the same text')
-        pairs.append((by_id[document.id], document))
-    return pairs
 
 
 def exact(first: Sequence[Entity], second: Sequence[Entity], *, certainty: bool = False) -> Agreement:

@@ -21,8 +21,8 @@ from typing import Any
 
 import psutil
 
-from nbutils.corpus import Tokens
 from nbutils.files import DataError
+from nbutils.taggers.usage import Tokens
 
 # Not settled: asked (under way, or lost when its process was killed), waiting (between two attempts), batched, failed.
 # Settled: what the model said of its own end, and interrupted (lost, and counted so by the study's owner).

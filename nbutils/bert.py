@@ -20,8 +20,9 @@ from transformers import AutoModelForTokenClassification, AutoTokenizer, BatchEn
 
 from nbutils.align import encode_with_offsets, special_ids
 from nbutils.bio import bio_labels, bio_to_entities, entities_to_bio
-from nbutils.corpus import Document, Entity, Prediction, Tokens, sentence_spans
+from nbutils.corpus import Document, Entity, Prediction, sentence_spans
 from nbutils.settings import BertSettings, settings_from
+from nbutils.taggers.usage import Tokens
 from nbutils.training import device, local_or_hub, memory_hint, pad, train
 from nbutils.windows import window_bounds
 

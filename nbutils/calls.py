@@ -20,10 +20,10 @@ from tqdm.auto import tqdm
 
 from nbutils import ROOT, guard
 from nbutils.answers import Answers, Limit, Outcome, OverBudget
-from nbutils.corpus import Tokens
 from nbutils.endpoint import Attempt, Endpoint
 from nbutils.files import DataError
 from nbutils.settings import IclSettings
+from nbutils.taggers.usage import Tokens
 
 FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0  # seconds between attempts, doubled each time, with jitter
 LONGEST_RETRY_AFTER = 600.0  # seconds; a server that asks for more gets no further attempt in this run

@@ -22,9 +22,9 @@ import openai
 
 from nbutils import guard
 from nbutils.answers import Outcome
-from nbutils.corpus import Tokens
 from nbutils.files import DataError
 from nbutils.settings import IclSettings
+from nbutils.taggers.usage import Tokens
 
 MAX_ANSWER_BYTES = 20_000_000  # of one HTTP response; a longer one is cut off and counts as broken
 # What the SDK would add to these (platform, organisation, custom headers of the environment) is not sent.

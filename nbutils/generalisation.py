@@ -18,14 +18,15 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from nbutils import ROOT, crf
-from nbutils.corpus import Corpus, Document, Prediction, Tagger, text_hash
+from nbutils.corpus import Corpus, Document, Prediction, text_hash
+from nbutils.corpus.splits import Fold, leave_out, overlap_report, random_folds
 from nbutils.files import written_whole
 from nbutils.mentions import longest_matches
 from nbutils.resampling import Evaluation, f1_interval
 from nbutils.scores import exact_document, exact_scores
 from nbutils.settings import CrfSettings
-from nbutils.splits import Fold, leave_out, overlap_report, random_folds
 from nbutils.statistics import INTERVAL
+from nbutils.taggers import Tagger
 
 KEYS = ("case", "physician")
 ID, OOD, NEITHER = "in-domain", "out-of-domain", "without both"

@@ -19,10 +19,11 @@ import pandas as pd
 
 from nbutils import markup
 from nbutils.answers import Outcome, answer_key
-from nbutils.corpus import Corpus, Document, Entity, Prediction, Tokens, sentence_spans, text_hash
+from nbutils.corpus import Corpus, Document, Entity, Prediction, sentence_spans, text_hash
 from nbutils.files import DataError
 from nbutils.icl_prompts import Prompt, answer_limit, build_prompt, prompt_string, shortened
 from nbutils.settings import IclSettings
+from nbutils.taggers.usage import Tokens
 
 MESSAGE_ROOM = 32  # tokens that a chat template adds, at most
 PIECE_END = "\x1e"  # between the raw answers of one note's pieces (the record separator of ASCII)

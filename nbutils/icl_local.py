@@ -15,9 +15,9 @@ from nbutils import markup
 from nbutils.align import encode_with_offsets
 from nbutils.answers import Outcome
 from nbutils.copydecode import Copier, TagTokens, decode
-from nbutils.corpus import Tokens
 from nbutils.icl_prompts import Prompt, answer_limit
 from nbutils.settings import IclSettings
+from nbutils.taggers.usage import Tokens
 from nbutils.training import device, local_or_hub
 
 HERE = "\uf8ffHERE\uf8ff"  # stands for the prompt while the chat template is filled

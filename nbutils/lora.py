@@ -24,9 +24,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from nbutils.align import encode_with_offsets
 from nbutils.candidates import without_adapter
 from nbutils.copydecode import Copier, SharedPrefix, TagTokens, decode, shared_prefix
-from nbutils.corpus import Document, Entity, Prediction, Tokens, entities_within, sentence_spans, separated
+from nbutils.corpus import Document, Entity, Prediction, entities_within, sentence_spans, separated
 from nbutils.mentions import Mentions
 from nbutils.settings import LoraSettings, settings_from
+from nbutils.taggers.usage import Tokens
 from nbutils.training import device, local_or_hub, memory_hint, pad, train
 from nbutils.windows import clause_windows
 

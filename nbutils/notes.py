@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from nbutils.corpus import Document
+from nbutils.corpus.formats import jsonl_document, read_corpus
 from nbutils.files import DataError, decoded
-from nbutils.formats import jsonl_document, read_corpus
 
 SUFFIXES = (".txt", ".jsonl", ".xml")
 MARKS = {  # UTF-32 before UTF-16, whose mark is the beginning of it

@@ -14,8 +14,8 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from nbutils.analysis.exploration import entity_lengths, line_lengths
 from nbutils.corpus import Corpus
-from nbutils.exploration import entity_lengths, line_lengths
 from nbutils.study import Study
 
 # Okabe and Ito's palette is told apart by colour-blind readers; the hatches tell bars apart in grey print.

@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from nbutils import ROOT
-from nbutils.corpus import Corpus, Document, Entity, Prediction, Tagger, problems, text_hash
+from nbutils.corpus import Corpus, Document, Entity, Prediction, problems, text_hash
+from nbutils.corpus.formats import entities_from_json, entity_to_json
 from nbutils.files import DataError, written_whole
-from nbutils.formats import entities_from_json, entity_to_json
+from nbutils.taggers import Tagger
 
 PACKAGES = [
     "torch",

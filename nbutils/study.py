@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from nbutils import ROOT
-from nbutils.agreement import paired
-from nbutils.corpus import Corpus, fingerprint, select
+from nbutils.corpus import Corpus, fingerprint, paired, select
+from nbutils.corpus.formats import files_of, read_corpus
+from nbutils.corpus.splits import split_by_document
 from nbutils.files import DataError
-from nbutils.formats import files_of, read_corpus
 from nbutils.runs import (
     Run,
     checkpoint_folder,
@@ -37,7 +37,6 @@ from nbutils.runs import (
     write_run,
 )
 from nbutils.settings import SETTINGS, TINY
-from nbutils.splits import split_by_document
 from nbutils.study_file import CorpusEntry, Study, System, load, nearest
 
 __all__ = ["CorpusEntry", "Study", "System", "load"]  # the parts of a study file, for whoever runs it

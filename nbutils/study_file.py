@@ -16,8 +16,8 @@ import yaml
 
 from nbutils import ROOT
 from nbutils.corpus import MEDTXT_TAGS, WITHOUT_CERTAINTY, entity_types
+from nbutils.corpus.formats import CERTAINTIES, FORMATS
 from nbutils.files import DataError
-from nbutils.formats import CERTAINTIES, FORMATS
 from nbutils.settings import CHOICES, SETTINGS, TINY, settings_from
 
 _USE = {"train": "learn from", "evaluate": "score against"}

@@ -24,12 +24,20 @@ from typing import IO
 from tqdm.auto import tqdm
 
 from nbutils import ROOT
-from nbutils.corpus import MEDTXT_TAGS, Document, Entity, Tagger, problems, separated
+from nbutils.corpus import MEDTXT_TAGS, Document, Entity, problems, separated
+from nbutils.corpus.formats import (
+    MEDTXT_HEAD,
+    MEDTXT_TAIL,
+    jsonl_document,
+    jsonl_line,
+    medtxt_article,
+    medtxt_problem,
+)
 from nbutils.files import MAX_BYTES, DataError, written_whole
-from nbutils.formats import MEDTXT_HEAD, MEDTXT_TAIL, jsonl_document, jsonl_line, medtxt_article, medtxt_problem
 from nbutils.notes import Survey, read_notes, survey
 from nbutils.runs import Run, git_commit, read_run
 from nbutils.settings import SETTINGS
+from nbutils.taggers import Tagger
 
 BATCH = 64  # notes; its borders are what makes a result repeatable, so it is no setting
 

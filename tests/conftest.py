@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from nbutils import ROOT
 from nbutils.corpus import Corpus, Document, Entity
-from nbutils.formats import read_corpus
+from nbutils.corpus.formats import read_corpus
 
 torch.set_num_threads(1)  # of micro models several threads only wait for each other
 

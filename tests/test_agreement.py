@@ -20,11 +20,10 @@ from nbutils.agreement import (
     kappa,
     lines_that_differ,
     matched_certainties,
-    paired,
     partial,
     table_by_certainty,
 )
-from nbutils.corpus import Corpus, Document, Entity
+from nbutils.corpus import Corpus, Document, Entity, paired
 
 NOTE = "発熱と咳嗽を認め、胸水なし\n右下葉に浸潤影"
 

@@ -6,8 +6,8 @@ import pytest
 
 from nbutils import ROOT, study
 from nbutils.corpus import Corpus, Document, Entity
+from nbutils.corpus.formats import write_medtxt
 from nbutils.files import DataError
-from nbutils.formats import write_medtxt
 
 ALWAYS = {"08_error_analysis", "09_efficiency"}
 

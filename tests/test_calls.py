@@ -20,10 +20,11 @@ from conftest import DISEASES
 
 from nbutils import ROOT, batch, calls, icl
 from nbutils.answers import Answers, Limit, Outcome, OverBudget
-from nbutils.corpus import Corpus, Document, Entity, Tokens
+from nbutils.corpus import Corpus, Document, Entity
 from nbutils.endpoint import read_completion, retry_after
 from nbutils.files import DataError
 from nbutils.settings import IclSettings
+from nbutils.taggers.usage import Tokens
 
 
 def serve(server):

@@ -14,7 +14,7 @@ import pytest
 
 from nbutils import ROOT, plots, study, tables
 from nbutils.corpus import Corpus, Document, Entity
-from nbutils.formats import read_corpus, write_medtxt
+from nbutils.corpus.formats import read_corpus, write_medtxt
 from nbutils.runs import read_runs
 
 STUDY = """

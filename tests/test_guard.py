@@ -162,7 +162,7 @@ sys.path[:0] = ["tests"]
 from test_calls import notes_of, settings_for, tag
 from dataclasses import replace
 from nbutils.corpus import Corpus
-from nbutils.formats import DataError
+from nbutils.corpus.formats import DataError
 settings = settings_for(int(sys.argv[1]), pathlib.Path(sys.argv[2]))
 ward = Corpus("ward7", tuple(notes_of(3)), private=True)
 seen.clear()

@@ -12,8 +12,8 @@ from test_calls import settings_for
 
 from nbutils import ROOT, icl
 from nbutils.corpus import Corpus, Document, Entity, problems
+from nbutils.corpus.formats import read_corpus
 from nbutils.files import DataError
-from nbutils.formats import read_corpus
 from nbutils.icl_prompts import build_prompt, prompt_string, shortened
 from nbutils.runs import read_predictions, write_predictions
 from nbutils.settings import IclSettings

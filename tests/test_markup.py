@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from nbutils import ROOT
 from nbutils.corpus import Document, Entity, problems
-from nbutils.formats import read_corpus
+from nbutils.corpus.formats import read_corpus
 from nbutils.markup import read, write
 from nbutils.textalign import UNMATCHED, matched
 

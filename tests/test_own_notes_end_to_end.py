@@ -10,7 +10,7 @@ import pytest
 
 from nbutils import ROOT, statistics, stratify, study
 from nbutils.corpus import Corpus
-from nbutils.formats import read_corpus, write_corpus
+from nbutils.corpus.formats import read_corpus, write_corpus
 from nbutils.runs import read_runs
 
 STUDY = """

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from nbutils import ROOT, bert, crf, lora, tag, tag_job
 from nbutils.corpus import Corpus, Document, Entity, Prediction
+from nbutils.corpus.formats import medtxt_problem, read_corpus, write_corpus
 from nbutils.files import DataError
-from nbutils.formats import medtxt_problem, read_corpus, write_corpus
 from nbutils.notes import read_notes, survey
 from nbutils.runs import write_run
 from nbutils.settings import BertSettings, CrfSettings, LoraSettings

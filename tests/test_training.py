@@ -12,11 +12,12 @@ import torch
 from transformers.trainer_callback import TrainerCallback
 
 from nbutils import bert, lora, study, training
-from nbutils.corpus import Corpus, Tokens, sentence_spans
+from nbutils.corpus import Corpus, sentence_spans
+from nbutils.corpus.formats import write_medtxt
 from nbutils.files import DataError
-from nbutils.formats import write_medtxt
 from nbutils.runs import checkpoint_folder
 from nbutils.settings import BertSettings, LoraSettings
+from nbutils.taggers.usage import Tokens
 
 
 class Cut(Exception):

@@ -24,8 +24,8 @@ from nbutils.corpus import (
     sentence_spans,
     separated,
 )
+from nbutils.corpus.formats import read_corpus
 from nbutils.files import DataError
-from nbutils.formats import read_corpus
 from nbutils.scores import carry_certainty, certainty_scores, exact_scores
 from nbutils.tiny import character_tokenizer
 

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from nbutils import ROOT
 from nbutils.corpus import Document, lines
+from nbutils.corpus.formats import jsonl_line, read_corpus
 from nbutils.files import written_whole
-from nbutils.formats import jsonl_line, read_corpus
 
 SIZES = (1_000, 10_000)  # notes
 

@@ -18,8 +18,8 @@ import numpy as np
 from nbutils.align import encode_with_offsets
 from nbutils.bio import bio_labels, bio_to_entities, entities_to_bio
 from nbutils.corpus import Corpus, Document, entities_within, sentence_spans
+from nbutils.corpus.formats import read_corpus
 from nbutils.files import DataError
-from nbutils.formats import read_corpus
 
 FORMATS = {".csv": "jmed", ".jsonl": "jsonl", ".xml": "medtxt", "": "medtxt"}
 

@@ -23,7 +23,7 @@ import pytest
 
 from nbutils import ROOT
 from nbutils.corpus import Corpus, Document, Entity
-from nbutils.formats import read_corpus, write_corpus
+from nbutils.corpus.formats import read_corpus, write_corpus
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 from selenium.common.exceptions import StaleElementReferenceException  # noqa: E402

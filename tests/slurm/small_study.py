@@ -5,7 +5,7 @@ from pathlib import Path
 
 from nbutils import ROOT
 from nbutils.corpus import Corpus
-from nbutils.formats import read_corpus, write_medtxt
+from nbutils.corpus.formats import read_corpus, write_medtxt
 
 STUDY = """
 title: Slurm test

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from nbutils import ROOT
 from nbutils.corpus import Corpus, Document, Entity
-from nbutils.formats import read_corpus
+from nbutils.corpus.formats import read_corpus
 from tools.check_data import PAPER_FIGURES, entity_faults, figures_table, main, similar_lines, style_accuracy
 from tools.check_data.review import doubtful_certainties, untagged_strings
 from tools.check_data.second import second_table

@@ -7,8 +7,8 @@ import pytest
 
 from nbutils import ROOT, runs, study
 from nbutils.corpus import Corpus, Document, Entity, Prediction, fingerprint
+from nbutils.corpus.formats import write_medtxt
 from nbutils.files import DataError
-from nbutils.formats import write_medtxt
 from nbutils.study import CorpusEntry
 from tools import reference_runs
 

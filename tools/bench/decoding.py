@@ -26,7 +26,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, LogitsProcessorList, Pre
 from nbutils import ROOT
 from nbutils.copydecode import Copier, TagTokens, decode, shared_prefix
 from nbutils.corpus import Entity, sentence_spans
-from nbutils.formats import read_corpus
+from nbutils.corpus.formats import read_corpus
 from nbutils.mentions import Mentions
 
 VOCABULARY = 128_256  # of Llama 3; the tokenizer trained here has fewer, the output layer has not

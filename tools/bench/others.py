@@ -14,7 +14,7 @@ from transformers import BatchEncoding, BertConfig, BertForTokenClassification
 from nbutils import ROOT, bert
 from nbutils.bio import bio_labels
 from nbutils.corpus import Document, Entity, Prediction
-from nbutils.formats import read_corpus
+from nbutils.corpus.formats import read_corpus
 from nbutils.scores import exact_scores
 from nbutils.settings import BertSettings
 from nbutils.tiny import character_tokenizer

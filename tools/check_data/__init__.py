@@ -20,9 +20,10 @@ import numpy as np
 import pandas as pd
 
 from nbutils import ROOT
-from nbutils.corpus import Corpus, Document, certainty_table, lines, problems, statistics
+from nbutils.analysis.exploration import certainty_table, statistics
+from nbutils.corpus import Corpus, Document, lines, problems
+from nbutils.corpus.formats import CERTAINTIES, read_corpus
 from nbutils.files import DataError
-from nbutils.formats import CERTAINTIES, read_corpus
 from tools.check_data.review import doubtful_certainties, review_faults, untagged_strings
 from tools.check_data.second import second_annotation_faults, second_table
 

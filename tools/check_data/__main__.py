@@ -4,4 +4,4 @@ import sys
 
 from tools.check_data import main
 
-sys.exit(main()))
+sys.exit(main())

@@ -11,9 +11,10 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from nbutils.agreement import agreement_table, paired
-from nbutils.corpus import Corpus, certainty_table, lines, problems
-from nbutils.formats import CERTAINTIES
+from nbutils.agreement import agreement_table
+from nbutils.analysis.exploration import certainty_table
+from nbutils.corpus import Corpus, lines, paired, problems
+from nbutils.corpus.formats import CERTAINTIES
 
 # How much was annotated again; a smaller corpus must be covered as far as it goes.
 NOTES_A_PHYSICIAN = 3  # of ten physicians: thirty notes

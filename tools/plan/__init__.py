@@ -22,8 +22,8 @@ import pandas as pd
 
 from nbutils import ROOT, study
 from nbutils.corpus import Corpus, entities_within, sentence_spans
+from nbutils.corpus.formats import read_corpus
 from nbutils.files import DataError
-from nbutils.formats import read_corpus
 from nbutils.settings import BertSettings, IclSettings, LoraSettings
 
 CONFIGS = Path(__file__).parent / "configs"

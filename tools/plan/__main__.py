@@ -4,4 +4,4 @@ import sys
 
 from tools.plan import main
 
-sys.exit(main()))
+sys.exit(main())

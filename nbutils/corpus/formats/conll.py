@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nbutils.corpus import Corpus, Document, Entity
+from nbutils.corpus.formats.reading import Located, Read, Reading, label_of, settled
 from nbutils.files import DataError, text_of, written_whole
-from nbutils.formats.reading import Located, Read, Reading, label_of, settled
 
 LABEL = re.compile(r"O|[BI]-\S+")
 COMMENT = re.compile(r"# (id|meta|text) = (.*)")  # as in CoNLL-U; a token "#" is followed by its columns, not by these

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nbutils.corpus import Corpus, Document, Entity
-from nbutils.files import DataError, text_of, written_whole
-from nbutils.formats.reading import (
+from nbutils.corpus.formats.reading import (
     Located,
     Read,
     Reading,
@@ -21,6 +20,7 @@ from nbutils.formats.reading import (
     offset_reader,
     settled,
 )
+from nbutils.files import DataError, text_of, written_whole
 
 OWN_KEYS = frozenset(["id", "text", "data", "label", "labels", "entities", "relations", "Comments", "comments", "cats"])
 

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 from nbutils.corpus import Corpus, Document
+from nbutils.corpus.formats.reading import Read, Reading
 from nbutils.files import DataError, text_of, written_whole
-from nbutils.formats.reading import Read, Reading
 
 # What every file system takes; a name with a leading dot is hidden and would not be read again.
 _NAME = re.compile(r"""(?![.])[^\x00-\x1f\x7f/\\:*?"<>|]{1,80}(?<![. ])""")

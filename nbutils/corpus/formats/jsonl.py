@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from nbutils.corpus import Corpus, Document, Entity, problems
+from nbutils.corpus.formats.reading import Read, Reading
 from nbutils.files import DataError, text_of, written_whole
-from nbutils.formats.reading import Read, Reading
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SURROGATE_HALVES = re.compile("[\ud800-\udbff][\udc00-\udfff]")

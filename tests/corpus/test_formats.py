@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nbutils import ROOT, files
-from nbutils import formats as f
 from nbutils.corpus import Corpus, Document, Entity, lines
+from nbutils.corpus import formats as f
 
 HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n<root><articles>\n'
 TAIL = "</articles></root>\n"

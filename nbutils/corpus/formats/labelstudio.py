@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from nbutils.corpus import Corpus, Document, Entity
-from nbutils.files import DataError, text_of, written_whole
-from nbutils.formats.medtxt import CERTAINTIES
-from nbutils.formats.reading import (
+from nbutils.corpus.formats.medtxt import CERTAINTIES
+from nbutils.corpus.formats.reading import (
     Located,
     Read,
     Reading,
@@ -22,6 +21,7 @@ from nbutils.formats.reading import (
     offset_reader,
     settled,
 )
+from nbutils.files import DataError, text_of, written_whole
 
 
 def read_labelstudio(path: Path, how: Reading) -> Read:

@@ -15,8 +15,8 @@ from xml.parsers import expat
 from xml.sax.saxutils import escape, quoteattr
 
 from nbutils.corpus import CERTAINTIES, MEDTXT_TAGS, Corpus, Document, Entity, problems
+from nbutils.corpus.formats.reading import Read, Reading
 from nbutils.files import DataError, bytes_of, decoded, written_whole
-from nbutils.formats.reading import Read, Reading
 
 STRUCTURE = {"article": "articles", "articles": "root", "metadata": "root", "root": None}
 MEDTXT_HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n<root><articles>\n'

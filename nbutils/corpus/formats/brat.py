@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nbutils.corpus import Corpus, Document, Entity
+from nbutils.corpus.formats.medtxt import CERTAINTIES
+from nbutils.corpus.formats.plain_text import document_id, file_for
+from nbutils.corpus.formats.reading import Located, Read, Reading, label_of, offset_reader, settled
 from nbutils.files import DataError, decoded, text_of, written_whole
-from nbutils.formats.medtxt import CERTAINTIES
-from nbutils.formats.plain_text import document_id, file_for
-from nbutils.formats.reading import Located, Read, Reading, label_of, offset_reader, settled
 
 TEXT_BOUND = re.compile(r"(T\S+)\t(\S+) (\d+ \d+(?:;\d+ \d+)*)\t(.*)", re.DOTALL)
 ATTRIBUTE = re.compile(r"([AM]\S+)\t(\S+) (\S+)(?: (.*))?", re.DOTALL)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from nbutils import files
 from nbutils.corpus import Document, Entity
+from nbutils.corpus.formats.reading import Read, Reading
 from nbutils.files import DataError, text_of
-from nbutils.formats.reading import Read, Reading
 
 
 def read_jmed(path: Path, how: Reading) -> Read:

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from nbutils import ROOT
 from nbutils.corpus import Corpus, Document, Entity, spans_only
+from nbutils.corpus.formats import FORMATS, read_corpus, write_corpus
+from nbutils.corpus.formats.metadata import TABLE
 from nbutils.files import DataError
-from nbutils.formats import FORMATS, read_corpus, write_corpus
-from nbutils.formats.who import TABLE
 
 WRITABLE = [name for name, format in FORMATS.items() if format.write]
 WITH_ENTITIES = [name for name in WRITABLE if name != "text"]

@@ -6,8 +6,8 @@ import pytest
 
 from nbutils import study
 from nbutils.corpus import Entity
+from nbutils.corpus.formats import files_of, read_corpus
 from nbutils.files import DataError
-from nbutils.formats import files_of, read_corpus
 
 
 def brat(folder, ann, text="発熱と咳嗽あり。\n", name="1", encoding="utf-8"):

@@ -14,12 +14,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nbutils.corpus import CERTAINTIES, MEDTXT_TAGS, Corpus, Document, problems
-from nbutils.files import DataError
-from nbutils.formats.brat import check_pairs, read_brat, write_brat
-from nbutils.formats.conll import read_conll, write_conll
-from nbutils.formats.doccano import read_doccano, write_doccano
-from nbutils.formats.jmed import project_strings, read_jmed
-from nbutils.formats.jsonl import (
+from nbutils.corpus.formats.brat import check_pairs, read_brat, write_brat
+from nbutils.corpus.formats.conll import read_conll, write_conll
+from nbutils.corpus.formats.doccano import read_doccano, write_doccano
+from nbutils.corpus.formats.jmed import project_strings, read_jmed
+from nbutils.corpus.formats.jsonl import (
     entities_from_json,
     entity_from_json,
     entity_to_json,
@@ -28,8 +27,8 @@ from nbutils.formats.jsonl import (
     read_jsonl,
     write_jsonl,
 )
-from nbutils.formats.labelstudio import read_labelstudio, write_labelstudio
-from nbutils.formats.medtxt import (
+from nbutils.corpus.formats.labelstudio import read_labelstudio, write_labelstudio
+from nbutils.corpus.formats.medtxt import (
     MEDTXT_HEAD,
     MEDTXT_TAIL,
     medtxt_article,
@@ -38,9 +37,10 @@ from nbutils.formats.medtxt import (
     read_medtxt,
     write_medtxt,
 )
-from nbutils.formats.plain_text import read_text, write_text
-from nbutils.formats.reading import CHOICES, Read, Reading, relabelled
-from nbutils.formats.who import TABLE, with_names, with_table, write_table
+from nbutils.corpus.formats.metadata import TABLE, with_names, with_table, write_table
+from nbutils.corpus.formats.plain_text import read_text, write_text
+from nbutils.corpus.formats.reading import CHOICES, Read, Reading, relabelled
+from nbutils.files import DataError
 
 __all__ = [
     "CERTAINTIES", "FORMATS", "MEDTXT_HEAD", "MEDTXT_TAGS", "MEDTXT_TAIL", "entities_from_json",

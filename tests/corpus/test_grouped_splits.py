@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from nbutils import ROOT
 from nbutils.corpus import Corpus, Document, Entity
-from nbutils.formats import read_corpus
-from nbutils.splits import leave_out, overlap_report, random_folds, same_group_counts, split_by_document
+from nbutils.corpus.formats import read_corpus
+from nbutils.corpus.splits import leave_out, overlap_report, random_folds, same_group_counts, split_by_document
 
 
 def note(id, text="発熱", case="a", physician="x", spans=((0, 2),)):

@@ -1,0 +1,116 @@
+"""How far apart corpora are before any model sees them: lengths, shared vocabulary, unseen entities (notebook 01)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from itertools import permutations
+
+import pandas as pd
+
+from nbutils.corpus import Corpus, lines
+from nbutils.privacy import shown
+
+
+def line_lengths(corpus: Corpus) -> list[int]:
+    """Characters of every non-blank line."""
+    return [end - start for d in corpus for start, end in lines(d.text)]
+
+
+def entity_lengths(corpus: Corpus) -> list[int]:
+    """Characters of every entity."""
+    return [e.end - e.start for d in corpus for e in d.entities]
+
+
+def length_table(corpora: Iterable[Corpus]) -> pd.DataFrame:
+    """Quartiles of line and entity lengths in characters, one row a corpus and kind."""
+    rows = {}
+    for corpus in corpora:
+        for what, lengths in (("line", line_lengths(corpus)), ("entity", entity_lengths(corpus))):
+            rows[corpus.name, what] = pd.Series(lengths, dtype=float).describe()[
+                ["count", "mean", "min", "25%", "50%", "75%", "max"]
+            ]
+    table = pd.DataFrame(rows).T
+    table.index.names = ["corpus", "length in characters of a"]
+    return table
+
+
+def overlap_table(corpora: Mapping[str, Corpus]) -> pd.DataFrame:
+    """For each ordered pair of corpora, the share of entity mentions of the second unseen in the first."""
+    rows = [
+        {"trained on": a, "tested on": b, "unseen-entity rate": unseen_rate(corpora[a], corpora[b])}
+        for a, b in permutations(corpora, 2)
+    ]
+    return pd.DataFrame(rows, columns=["trained on", "tested on", "unseen-entity rate"]).set_index(
+        ["trained on", "tested on"]
+    )
+
+
+def vocabulary_overlap(corpora: Mapping[str, Corpus]) -> pd.DataFrame:
+    """For each ordered pair, the share of character and bigram tokens of the second that the first has at all."""
+    grams = {name: (_grams(c, 1), _grams(c, 2)) for name, c in corpora.items()}
+    shares = {"characters, share known": 0, "character bigrams, share known": 1}
+    rows = []
+    for a, b in permutations(corpora, 2):
+        row = {"known in": a, "text of": b}
+        for column, n in shares.items():
+            known = set(grams[a][n])
+            row[column] = sum(g in known for g in grams[b][n]) / max(len(grams[b][n]), 1)
+        rows.append(row)
+    return pd.DataFrame(rows, columns=["known in", "text of", *shares]).set_index(["known in", "text of"])
+
+
+def _grams(corpus: Corpus, n: int) -> list[str]:
+    texts = [d.text[s:e] for d in corpus for s, e in lines(d.text)]
+    return [t[k : k + n] for t in texts for k in range(len(t) - n + 1)]
+
+
+def statistics(corpora: Iterable[Corpus]) -> pd.DataFrame:
+    """One row a corpus: documents, lines, characters, entities and their mean length in characters."""
+    rows = []
+    for corpus in corpora:
+        surfaces = [d.surface(e) for d in corpus for e in d.entities]
+        n_lines = sum(len(lines(d.text)) for d in corpus)
+        rows.append(
+            {
+                "corpus": corpus.name,
+                "documents": len(corpus),
+                "lines": n_lines,
+                "characters": sum(len(d.text) for d in corpus),
+                "entities": len(surfaces),
+                "entities per line": len(surfaces) / max(n_lines, 1),
+                "distinct surfaces": len(set(surfaces)),
+                "mean entity length (characters)": sum(map(len, surfaces)) / max(len(surfaces), 1),
+            }
+        )
+    return pd.DataFrame(rows).set_index("corpus")
+
+
+def certainty_table(corpora: Iterable[Corpus]) -> pd.DataFrame:
+    """Entities by certainty, one column a corpus; an unmarked certainty is its own row."""
+    counts = {c.name: Counter(e.certainty or "unmarked" for d in c for e in d.entities) for c in corpora}
+    return pd.DataFrame(counts).fillna(0).astype(int).sort_index()
+
+
+def top_entities(corpus: Corpus, by: str = "case", n: int = 3) -> pd.DataFrame:
+    """The `n` most frequent surfaces in each group of documents (Table 1 of the paper groups by case)."""
+    groups: dict[str, Counter[str]] = {}
+    titles: dict[str, str] = {}
+    for document in corpus:
+        group = document.meta.get(by, "")
+        document = shown(document)
+        titles.setdefault(group, document.meta.get("title", ""))
+        groups.setdefault(group, Counter()).update(document.surface(e) for e in document.entities)
+    rows = [
+        {by: group, "title": titles[group], "entity": surface, "frequency (n)": count}
+        for group in sorted(groups)
+        for surface, count in sorted(groups[group].items(), key=lambda item: (-item[1], item[0]))[:n]
+    ]
+    return pd.DataFrame(rows, columns=[by, "title", "entity", "frequency (n)"])
+
+
+def unseen_rate(train: Corpus, test: Corpus) -> float:
+    """Share of the test corpus' entity mentions whose surface is no entity of the training corpus; nan without any."""
+    known = {d.surface(e) for d in train for e in d.entities}
+    mentions = [d.surface(e) for d in test for e in d.entities]
+    return sum(s not in known for s in mentions) / len(mentions) if mentions else float("nan")

@@ -1,0 +1,31 @@
+"""Notes and the entities in them: plain data that every other package passes around."""
+
+from nbutils.corpus.documents import (
+    Corpus,
+    Document,
+    Entity,
+    Prediction,
+    entities_within,
+    fingerprint,
+    lines,
+    paired,
+    problems,
+    sentence_spans,
+    text_hash,
+)
+from nbutils.corpus.types import (
+    CERTAINTIES,
+    MEDTXT_TAGS,
+    UNMARKED,
+    WITHOUT_CERTAINTY,
+    entity_types,
+    select,
+    separated,
+    spans_only,
+)
+
+__all__ = [
+    "CERTAINTIES", "MEDTXT_TAGS", "UNMARKED", "WITHOUT_CERTAINTY", "Corpus", "Document", "Entity", "Prediction",
+    "entities_within", "entity_types", "fingerprint", "lines", "paired", "problems", "select", "sentence_spans",
+    "separated", "spans_only", "text_hash",
+]  # fmt: skip

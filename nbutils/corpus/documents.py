@@ -1,0 +1,169 @@
+"""Notes and the entities in them: the plain data that every other room of the package passes around.
+
+Knows code-point offsets, lines and counts. Knows nothing of files, models or scores, and imports nothing of ours but
+the rule of what may be shown.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+
+@dataclass(frozen=True)
+class Entity:
+    """A half-open span `text[start:end]`, in Unicode code points of the document's unchanged text."""
+
+    start: int
+    end: int
+    label: str = "d"
+    certainty: str | None = None
+    attributes: tuple[tuple[str, str], ...] = ()  # further XML attributes (state, type, correction …) as read
+    score: float | None = field(default=None, compare=False)  # a tagger's probability of this entity, 0 … 1
+
+    @property
+    def key(self) -> tuple[int, int, str]:
+        """What exact matching compares: start, end and type."""
+        return self.start, self.end, self.label
+
+    def __lt__(self, other: Entity) -> bool:
+        """Order of place; a certainty may be None, which has no order, and plays no part."""
+        return self.key < other.key
+
+
+@dataclass(frozen=True)
+class Document:
+    """One note. `meta` holds what the file says about it (title, case, physician, …)."""
+
+    id: str
+    text: str
+    entities: tuple[Entity, ...] = ()
+    meta: Mapping[str, str] = field(default_factory=dict)
+    private: bool = False  # set by its corpus; see privacy.shown
+
+    def surface(self, entity: Entity) -> str:
+        return self.text[entity.start : entity.end]
+
+    def without_entities(self) -> Document:
+        """The bare note, as a tagger may see it."""
+        return replace(self, entities=())
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Documents and where they may go: the text of a `private` corpus never leaves the machine.
+
+    `silver` says that the entities were projected from strings, not marked by a person at that place; `notices` say in
+    a sentence each what reading the files changed or left out.
+    """
+
+    name: str
+    documents: tuple[Document, ...]
+    private: bool = False
+    silver: bool = False
+    meta: Mapping[str, str] = field(default_factory=dict)
+    notices: tuple[str, ...] = field(default=(), compare=False)
+
+    def __post_init__(self) -> None:
+        """Every document of a private corpus is private itself, wherever it goes alone."""
+        if self.private and not all(d.private for d in self.documents):
+            object.__setattr__(self, "documents", tuple(replace(d, private=True) for d in self.documents))
+
+    def __len__(self) -> int:
+        return len(self.documents)
+
+    def __iter__(self) -> Iterator[Document]:
+        return iter(self.documents)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a tagger found in one document; `raw` and `repairs` keep what a generating model really wrote."""
+
+    document_id: str
+    entities: tuple[Entity, ...]
+    raw: str | None = None
+    repairs: Mapping[str, int] = field(default_factory=dict)
+
+
+def problems(document: Document, *, labels: set[str] | None = None) -> list[str]:
+    """Everything that makes a document's entities unusable, one sentence each; empty when it is sound."""
+    found = []
+    previous: Entity | None = None
+    for entity in sorted(document.entities):
+        where = f'document "{document.id}": entity {entity.start}–{entity.end}'
+        if not 0 <= entity.start < entity.end <= len(document.text):
+            found.append(f"{where} does not lie in the text (0–{len(document.text)}) or is empty")
+            continue
+        if previous is not None and entity.start < previous.end:
+            found.append(f"{where} overlaps {previous.start}–{previous.end}; entities may not overlap or nest")
+        if labels is not None and entity.label not in labels:
+            found.append(f'{where} has the unknown type "{entity.label}"')
+        previous = entity
+    return found
+
+
+def text_hash(text: str) -> str:
+    """A fingerprint of a text; a written prediction carries it, so that it cannot be scored against another text."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def fingerprint(corpus: Corpus) -> str:
+    """A short hash of ids, texts and entities: another one means that a run was made from something else."""
+    content = [(d.id, d.text, [(*e.key, e.certainty) for e in d.entities]) for d in corpus]
+    return hashlib.sha256(repr(content).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def lines(text: str) -> list[tuple[int, int]]:
+    """The non-blank lines of a text as (start, end) offsets, without their line break: the corpus' sentences.
+
+    Breaks at LF, CR and CRLF only, so that a form feed or U+2028 inside a sentence does not cut it.
+    """
+    return [match.span() for match in re.finditer(r"[^\r\n]+", text) if match.group().strip()]
+
+
+def sentence_spans(document: Document, unit: str = "sentence") -> list[tuple[int, int]]:
+    """The pieces of a document that a model sees at once: its lines, or the whole `note`.
+
+    Lines that a gold entity runs across are joined, so that no training entity is lost; a bare document has none.
+    """
+    if unit == "note":
+        return [(0, len(document.text))] if document.text.strip() else []
+    if unit != "sentence":
+        raise ValueError(f'unit "{unit}" is unknown; use "sentence" or "note"')
+    joined: list[tuple[int, int]] = []
+    for start, end in lines(document.text):
+        crosses = joined and any(e.start < joined[-1][1] and e.end > start for e in document.entities)
+        if crosses:
+            joined[-1] = (joined[-1][0], end)
+        else:
+            joined.append((start, end))
+    return joined
+
+
+def entities_within(document: Document, start: int, end: int) -> list[Entity]:
+    """The entities that lie wholly in `[start, end)`, with offsets counted from `start`."""
+    return [
+        replace(e, start=e.start - start, end=e.end - start)
+        for e in sorted(document.entities)
+        if start <= e.start and e.end <= end
+    ]
+
+
+def paired(first: Corpus, second: Corpus) -> list[tuple[Document, Document]]:
+    """The documents that both annotated.
+
+    Raises:
+        ValueError: the second annotated a document that the first has not, or another text.
+    """
+    by_id = {d.id: d for d in first}
+    pairs = []
+    for document in second:
+        if document.id not in by_id:
+            raise ValueError(f'document "{document.id}" of "{second.name}" is not in "{first.name}"')
+        if by_id[document.id].text != document.text:
+            raise ValueError(f'document "{document.id}": the two annotators did not have the same text')
+        pairs.append((by_id[document.id], document))
+    return pairs

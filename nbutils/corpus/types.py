@@ -1,0 +1,73 @@
+"""Types of entities and their certainties: which of a corpus' entities a study is about, and under what names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from nbutils.corpus.documents import Corpus, Entity
+
+MEDTXT_TAGS = frozenset(["d", "a", "f", "c", "timex3", "t-test", "t-key", "t-val", "m-key", "m-val", "r", "cc", "p"])
+
+
+WITHOUT_CERTAINTY = MEDTXT_TAGS - {"d"}  # MedTxt gives a certainty to disease names alone
+
+
+CERTAINTIES = ("positive", "suspicious", "negative", "general")
+
+
+UNMARKED = "unmarked"  # in the name of a type: an entity that should have a certainty and has none
+
+
+def select(
+    corpus: Corpus,
+    labels: Iterable[str] = ("d",),
+    certainties: Iterable[str] | None = None,
+    *,
+    certainty_in_type: bool = False,
+) -> Corpus:
+    """The corpus with only the entities of these types and, if given, these certainties (the paper: all `d`).
+
+    With `certainty_in_type` the certainty becomes part of the type (`d-positive`; `d-unmarked` where it is missing), so
+    that whatever takes types takes these too. MedTxt's other tags have no certainty: they keep their name, and
+    `certainties` does not touch them. `separated` is the way back.
+    """
+    labels, wanted = set(labels), None if certainties is None else set(certainties)
+
+    def chosen(e: Entity) -> bool:
+        return e.label in labels and (wanted is None or e.certainty in wanted or e.label in WITHOUT_CERTAINTY)
+
+    def typed(e: Entity) -> Entity:
+        return replace(e, label=_type_of(e.label, e.certainty)) if certainty_in_type else e
+
+    documents = (replace(d, entities=tuple(typed(e) for e in d.entities if chosen(e))) for d in corpus)
+    return replace(corpus, documents=tuple(documents))
+
+
+def entity_types(
+    labels: Iterable[str], certainties: Iterable[str] | None = None, *, certainty_in_type: bool = False
+) -> tuple[str, ...]:
+    """The names of all types that `select` can give an entity with the same arguments, in a fixed order."""
+    if not certainty_in_type:
+        return tuple(labels)
+    wanted = (*CERTAINTIES, None) if certainties is None else [c for c in CERTAINTIES if c in set(certainties)]
+    of = {label: (None,) if label in WITHOUT_CERTAINTY else wanted for label in labels}
+    return tuple(dict.fromkeys(_type_of(label, certainty) for label in of for certainty in of[label]))
+
+
+def _type_of(label: str, certainty: str | None) -> str:
+    return label if label in WITHOUT_CERTAINTY else f"{label}-{certainty or UNMARKED}"
+
+
+def separated(entity: Entity) -> Entity:
+    """The entity with the certainty taken out of its type, if it is in there: `d-positive` becomes `d`, `positive`."""
+    label, _, certainty = entity.label.rpartition("-")
+    if not label or certainty not in (*CERTAINTIES, UNMARKED):
+        return entity
+    return replace(entity, label=label, certainty=None if certainty == UNMARKED else certainty)
+
+
+def spans_only(corpus: Corpus) -> Corpus:
+    """The corpus with nothing but start, end and type of its entities, for formats that can hold no more."""
+    bare = (replace(d, entities=tuple(Entity(*e.key) for e in d.entities)) for d in corpus.documents)
+    return replace(corpus, documents=tuple(bare), meta={})

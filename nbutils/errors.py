@@ -17,7 +17,7 @@ import pandas as pd
 from nbutils.corpus import Corpus, Document, Entity, Prediction, lines
 from nbutils.privacy import shown
 from nbutils.runs import Run
-from nbutils.scores import pair
+from nbutils.scoring.spans import pair
 from nbutils.study import Study, evaluation_corpus, split
 
 FALSE_POSITIVE, FALSE_NEGATIVE = "false positive", "false negative"

@@ -16,9 +16,10 @@ from matplotlib.patches import Patch, Rectangle
 
 from nbutils.corpus import Corpus, Document
 from nbutils.plots import system_styles, use_style
-from nbutils.resampling import Evaluation
+from nbutils.scoring.resampling import Evaluation
+from nbutils.scoring.variance import COMPONENTS
 from nbutils.statistics import INTERVAL
-from nbutils.stratify import COMPONENTS, STRATA, corpus_grid, grid, outliers
+from nbutils.stratify import STRATA, corpus_grid, grid, outliers
 from nbutils.study import Study
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")

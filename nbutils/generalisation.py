@@ -22,8 +22,8 @@ from nbutils.corpus import Corpus, Document, Prediction, text_hash
 from nbutils.corpus.splits import Fold, leave_out, overlap_report, random_folds
 from nbutils.files import written_whole
 from nbutils.mentions import longest_matches
-from nbutils.resampling import Evaluation, f1_interval
-from nbutils.scores import exact_document, exact_scores
+from nbutils.scoring.resampling import Evaluation, f1_interval
+from nbutils.scoring.spans import exact_document, exact_scores
 from nbutils.settings import CrfSettings
 from nbutils.statistics import INTERVAL
 from nbutils.taggers import Tagger

@@ -11,7 +11,14 @@ import pandas as pd
 
 from nbutils.corpus import Corpus
 from nbutils.runs import Run
-from nbutils.scores import FREQUENCIES, PARTIAL_MODES, Scores, exact_scores, partial_scores, scores_by_frequency
+from nbutils.scoring.spans import (
+    FREQUENCIES,
+    PARTIAL_MODES,
+    Scores,
+    exact_scores,
+    partial_scores,
+    scores_by_frequency,
+)
 from nbutils.study import Study, evaluation_corpus, split
 
 KEY = ["system", "train", "evaluate"]

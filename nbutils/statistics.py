@@ -6,22 +6,20 @@ Knows evaluations by system, training and evaluation corpus; how they are drawn 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from itertools import combinations, product
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
 
 from nbutils.corpus import Corpus, Prediction
-from nbutils.resampling import Evaluation, document_counts, f1_interval, f1_of, is_crossed, micro_f1
 from nbutils.runs import Run
-from nbutils.scores import exact_scores
+from nbutils.scoring.resampling import Evaluation, document_counts, f1_interval, is_crossed
+from nbutils.scoring.spans import exact_scores
 from nbutils.study import Study, evaluation_corpus, split
 
 INTERVAL = ["95 % from", "95 % to"]
-N_EXACT = 12  # up to so many documents or strata all swaps are tried, above that a sample of them
-
 Key = tuple[str, str, str]  # system, training corpus, evaluation corpus
 
 
@@ -43,49 +41,6 @@ def evaluations(study: Study, runs: Iterable[Run], corpora: Mapping[str, Corpus]
 
 
 # --- tests -----------------------------------------------------------------------------------------------------------
-
-
-def permutation_test(
-    first: np.ndarray, second: np.ndarray, *, n_permutations: int = 10_000, seed: int = 0
-) -> tuple[float, float]:
-    """Difference of micro F1 (first − second, mean over seeds) and its two-sided p from a paired permutation test.
-
-    If the systems do not differ, whose prediction a document carries is chance: each document's predictions are
-    swapped between the two, all seeds together, with probability ½. p = (1 + number of swaps with a difference at least
-    as large) / (1 + number of swaps); for up to 12 documents all swaps are tried, and p is their exact share. A system
-    with fewer seeds has them repeated, which leaves its mean as it is.
-
-    Source: Noreen 1989, Computer-Intensive Methods for Testing Hypotheses (approximate randomisation); Yeh 2000 for
-    F1; the 1 + of Phipson and Smyth 2010.
-    """
-    n_seeds = math.lcm(len(first), len(second))
-    first, second = (np.tile(c, (n_seeds // len(c), 1, 1)).astype(float) for c in (first, second))
-    exchange = (second - first).transpose(1, 0, 2).reshape(first.shape[1], -1)
-    exact = first.shape[1] <= N_EXACT
-    if exact:
-        swaps = np.array(list(product([0.0, 1.0], repeat=first.shape[1])))
-    else:
-        swaps = np.random.default_rng(seed).integers(0, 2, (n_permutations, first.shape[1])).astype(float)
-    moved = (swaps @ exchange).reshape(len(swaps), n_seeds, 3)
-    after = f1_of(first.sum(axis=1) + moved).mean(axis=1) - f1_of(second.sum(axis=1) - moved).mean(axis=1)
-    observed = micro_f1(first) - micro_f1(second)
-    as_far = np.count_nonzero(np.abs(after) >= abs(observed) - 1e-12)
-    p = as_far / len(swaps) if exact else (1 + as_far) / (1 + len(swaps))
-    return observed, float(p)
-
-
-def holm(p_values: Sequence[float]) -> np.ndarray:
-    """Adjusted p of a family of tests: the k-th smallest of m times m − k + 1, never below a smaller one's, at most 1.
-
-    Rejecting where it is at most α keeps the chance of any false rejection in the family at α, whatever the dependence.
-
-    Source: Holm 1979, A simple sequentially rejective multiple test procedure.
-    """
-    p = np.asarray(p_values, dtype=float)
-    order = np.argsort(p, kind="stable")
-    adjusted = np.empty_like(p)
-    adjusted[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
-    return adjusted
 
 
 # --- tables ----------------------------------------------------------------------------------------------------------

@@ -7,21 +7,18 @@ of note F1 can be divided between them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import combinations, product
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
 
 from nbutils.corpus import Corpus, Document
-from nbutils.resampling import Evaluation, f1_of
-from nbutils.statistics import INTERVAL, N_EXACT, Key, holm
+from nbutils.scoring.permutation import holm
+from nbutils.scoring.resampling import Evaluation, f1_of
+from nbutils.statistics import INTERVAL, Key
 from nbutils.study import Study
 
 STRATA = ("physician", "case")
-COMPONENTS = ("physician", "case", "rest")
-
-
 def in_setting(study: Study, evaluated: Mapping[Key, Evaluation], train: str, evaluate: str) -> dict[str, Evaluation]:
     """The evaluations of one setting, by system.
 
@@ -130,56 +127,6 @@ def _pivot(documents: Sequence[Document], values: Sequence[float]) -> pd.DataFra
 # --- whose is the spread? --------------------------------------------------------------------------------------------
 
 
-def mean_squares(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean squares and degrees of freedom of rows, columns and rest, of a two-way layout with one value a cell.
-
-    Raises:
-        ValueError: an empty cell, or fewer than two rows or columns.
-    """
-    cells = np.asarray(cells, dtype=float)
-    n_rows, n_columns = cells.shape
-    if min(cells.shape) < 2 or np.isnan(cells).any():
-        raise ValueError("the variance can be divided only when every physician has a note of every case, two or more")
-    rows, columns = cells.mean(axis=1, keepdims=True), cells.mean(axis=0, keepdims=True)
-    rest = cells - rows - columns + cells.mean()
-    squares = np.array([n_columns * rows.var() * n_rows, n_rows * columns.var() * n_columns, (rest**2).sum()])
-    freedom = np.array([n_rows - 1, n_columns - 1, (n_rows - 1) * (n_columns - 1)])
-    return squares / freedom, freedom
-
-
-def variance_components(cells: np.ndarray) -> np.ndarray:
-    """Variances of physician (rows), case (columns) and rest, of a crossed design with one note a cell.
-
-    Model: F1 = mean + physician + case + rest, all three random and independent. In expectation the mean square of
-    physicians is σ²_rest + n_cases·σ²_physician, that of cases σ²_rest + n_physicians·σ²_case, and that of the rest
-    σ²_rest; solved for the variances, negative ones set to 0. The rest holds the interaction and the chance of a note.
-
-    Source: the ANOVA estimator; Searle, Casella and McCulloch 1992, Variance Components, chapter 4.
-    """
-    return _solve(mean_squares(cells)[0], np.shape(cells))
-
-
-def _solve(squares: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Variances of rows, columns and rest from their mean squares (last axis)."""
-    n_rows, n_columns = shape
-    row, column, rest = squares[..., 0], squares[..., 1], squares[..., 2]
-    return np.stack([np.maximum(0, (row - rest) / n_columns), np.maximum(0, (column - rest) / n_rows), rest], axis=-1)
-
-
-def component_draws(cells: np.ndarray, *, n_boot: int = 1000, seed: int = 0) -> np.ndarray:
-    """Parametric bootstrap of the three variances, shape (n_boot, 3); its percentiles are their intervals.
-
-    Mean square · df / σ² follows χ² with df degrees of freedom if the effects are normal. So values of σ² that agree
-    with the data are drawn as mean square · df / χ², and solved as the estimates are (a generalised interval). Drawing
-    whole physicians and cases instead would put the same note twice into a table and mistake that for agreement.
-
-    Source: Weerahandi 1993, Generalized Confidence Intervals, Journal of the American Statistical Association 88.
-    """
-    squares, freedom = mean_squares(cells)
-    chance = np.random.default_rng(seed).chisquare(freedom, size=(n_boot, 3))
-    return _solve(squares * freedom / chance, np.shape(cells))
-
-
 def component_table(
     study: Study, chosen: Mapping[str, Evaluation], *, n_boot: int = 10_000, seed: int = 0
 ) -> pd.DataFrame:
@@ -200,42 +147,6 @@ def component_table(
                 | {"share of variance (%)": share}
             )
     return pd.DataFrame(rows).set_index(["system", "due to"])
-
-
-@dataclass(frozen=True)
-class SpreadTest:
-    """The SD of stratum means of two systems, and the two-sided p of the hypothesis that they are equal."""
-
-    sd_first: float
-    sd_second: float
-    p: float
-
-
-def spread_test(
-    first: Sequence[float], second: Sequence[float], *, n_permutations: int = 10_000, seed: int = 0
-) -> SpreadTest:
-    """Paired permutation test on the SD of stratum means: does one system's score vary more over the same strata?
-
-    Each system's mean is taken off first, so that a better system is not mistaken for a steadier one. If the spreads do
-    not differ, whose deviation belongs to which system is chance: they are swapped stratum by stratum. p is the share
-    of swaps with a difference of the SDs at least as large; up to 12 strata all swaps are tried, and p is exact but for
-    the centring.
-
-    Over ten strata it mostly notices a spread three times as large, and misses one twice as large as often as not.
-
-    The SD of stratum means holds some chance of single notes too (σ² of the rest / notes a stratum), so a system may
-    vary more over physicians because its notes vary more: read it beside the variance components.
-    """
-    deviations = np.stack([np.asarray(v, dtype=float) - np.mean(v) for v in (first, second)])
-    n_strata = deviations.shape[1]
-    if n_strata <= N_EXACT:
-        swaps = np.array(list(product([False, True], repeat=n_strata)))
-    else:
-        swaps = np.random.default_rng(seed).random((n_permutations, n_strata)) < 0.5
-        swaps[0] = False  # what was observed is one of the possible swaps
-    sds = [np.where(swaps, deviations[1 - k], deviations[k]).std(axis=1, ddof=1) for k in (0, 1)]
-    difference = np.abs(sds[0] - sds[1])
-    return SpreadTest(float(sds[0][0]), float(sds[1][0]), float((difference >= difference[0] - 1e-12).mean()))
 
 
 def spread_table(study: Study, chosen: Mapping[str, Evaluation]) -> pd.DataFrame:

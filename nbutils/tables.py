@@ -15,7 +15,7 @@ from nbutils import ROOT
 from nbutils.corpus import Corpus
 from nbutils.files import written_whole
 from nbutils.runs import Run
-from nbutils.scores import Scores, carry_certainty, certainty_scores, exact_scores, scores_by_label
+from nbutils.scoring.spans import Scores, carry_certainty, certainty_scores, exact_scores, scores_by_label
 from nbutils.study import Study, evaluation_corpus
 
 PAPER_TABLES = ROOT / "data" / "paper_tables"

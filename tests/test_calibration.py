@@ -7,8 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nbutils import ROOT, calibration, study
-from nbutils.calibration import area_under_risk, expected_calibration_error, outcomes, reliability, risk_coverage
 from nbutils.corpus import Document, Entity, Prediction
+from nbutils.scoring.calibration import (
+    area_under_risk,
+    expected_calibration_error,
+    outcomes,
+    reliability,
+    risk_coverage,
+)
 
 FOUND = st.lists(st.tuples(st.sampled_from([0, 0.05, 0.1, 0.35, 0.5, 0.999, 1]) | st.floats(0, 1), st.booleans()),
                  min_size=1, max_size=40).map(lambda rows: table(*rows))  # fmt: skip

@@ -11,7 +11,7 @@ from nbutils import errors, figures_errors
 from nbutils.corpus import Corpus, Document, Entity, Prediction
 from nbutils.errors import FALSE_NEGATIVE, FALSE_POSITIVE, KINDS, document_errors, false_positive_kind
 from nbutils.runs import Run, write_predictions
-from nbutils.scores import exact_document
+from nbutils.scoring.spans import exact_document
 from nbutils.study import Study, System
 from nbutils.tables import paper_table
 

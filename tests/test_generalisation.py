@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from nbutils import figures_errors, generalisation
 from nbutils.corpus import Corpus, Document, Entity
 from nbutils.generalisation import BEYOND, ID, NEITHER, OOD, WHOLE, first_notes, fit_dictionary, regimes
-from nbutils.scores import exact_scores
+from nbutils.scoring.spans import exact_scores
 from nbutils.study import Study, System
 
 STUDY = Study("small", {}, {"crf": System("crf", "crf", (0,), {}, "CRF")}, caption="Small.")

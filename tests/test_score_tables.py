@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from nbutils import runs, score_tables
 from nbutils.corpus import Corpus, Document, Entity, Prediction
-from nbutils.scores import FREQUENCIES, Scores, exact_scores, frequency_class, scores_by_frequency
+from nbutils.scoring.spans import FREQUENCIES, Scores, exact_scores, frequency_class, scores_by_frequency
 from nbutils.study import Study, System, evaluation_corpus, split
 
 TEXT = "発熱、咳嗽、胸痛、発熱、"

@@ -18,8 +18,9 @@ from scipy.stats import kstest, pearsonr, spearmanr
 
 from nbutils import figures_strata, statistics, stratify
 from nbutils.corpus import Corpus, Document, Entity
-from nbutils.resampling import Evaluation
-from nbutils.stratify import spread_test, variance_components
+from nbutils.scoring.permutation import spread_test
+from nbutils.scoring.resampling import Evaluation
+from nbutils.scoring.variance import variance_components
 from nbutils.study import Study, System
 
 SYSTEMS = {name: System(name, "crf", (0,), {}, name.upper()) for name in ("old", "new")}

@@ -26,7 +26,7 @@ from nbutils.corpus import (
 )
 from nbutils.corpus.formats import read_corpus
 from nbutils.files import DataError
-from nbutils.scores import carry_certainty, certainty_scores, exact_scores
+from nbutils.scoring.spans import carry_certainty, certainty_scores, exact_scores
 from nbutils.tiny import character_tokenizer
 
 # As MedTxt-CR's own files mark it: many tags, a certainty on diseases alone, a disease without one, other attributes.

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from nbutils import ROOT, lora
 from nbutils.corpus import Corpus, Document, Entity
-from nbutils.scores import exact_scores
+from nbutils.scoring.spans import exact_scores
 from nbutils.settings import LoraSettings
 from tools import tokenizer_check
 

@@ -15,7 +15,7 @@ from nbutils import ROOT, bert
 from nbutils.bio import bio_labels
 from nbutils.corpus import Document, Entity, Prediction
 from nbutils.corpus.formats import read_corpus
-from nbutils.scores import exact_scores
+from nbutils.scoring.spans import exact_scores
 from nbutils.settings import BertSettings
 from nbutils.tiny import character_tokenizer
 from nbutils.training import pad, train
@@ -67,7 +67,7 @@ def scoring(sentences: int, progress: Callable[[str], None] = print) -> pd.DataF
     gold, predicted = sample(sentences)
     table: list[dict[str, Any]] = []
     for name, method, convert in (
-        ("nbutils.scores", _ours, lambda sides: sides),
+        ("nbutils.scoring.spans", _ours, lambda sides: sides),
         ("seqeval (strict)", _seqeval, lambda sides: [_bio([d.text for d in gold], side) for side in sides]),
         ("nervaluate", _nervaluate, lambda sides: [_dicts(side) for side in sides]),
     ):
@@ -144,7 +144,7 @@ def bootstrapping(n_boot: int = 1000) -> pd.DataFrame:
     """
     import numpy as np
 
-    from nbutils.resampling import Evaluation, bootstrap
+    from nbutils.scoring.resampling import Evaluation, bootstrap
     from tools.interval_coverage import crossed_notes, simulated
 
     notes = Evaluation(crossed_notes(), simulated(np.random.default_rng(0), np.zeros((3, 100))))
@@ -160,7 +160,7 @@ def bootstrapping(n_boot: int = 1000) -> pd.DataFrame:
             m, p, g = (sum(counts[k] for counts in drawn) for k in range(3))
             2 * m / (p + g)
     loop_seconds = time.perf_counter() - begin
-    rows = [("plain loop", loop_seconds, 1.0), ("nbutils.resampling", ours_seconds, loop_seconds / ours_seconds)]
+    rows = [("plain loop", loop_seconds, 1.0), ("nbutils.scoring.resampling", ours_seconds, loop_seconds / ours_seconds)]
     return pd.DataFrame(
         rows, columns=[f"{n_boot:,} replicates, 100 notes, 3 seeds", "seconds", "speed-up over the loop"]
     )

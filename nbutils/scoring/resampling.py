@@ -15,7 +15,7 @@ import numpy as np
 from scipy import stats
 
 from nbutils.corpus import Document, Prediction
-from nbutils.scores import exact_document, pair
+from nbutils.scoring.spans import exact_document, pair
 
 CROSSED = ("case", "physician")  # what a note must name so that both are drawn
 # Physicians (or cases) whose variance is below so many times that of single notes are taken not to differ: a pooling

@@ -22,7 +22,7 @@ from nbutils import ROOT, guard
 from nbutils.answers import Answers, Limit, Outcome, OverBudget
 from nbutils.endpoint import Attempt, Endpoint
 from nbutils.files import DataError
-from nbutils.settings import IclSettings
+from nbutils.taggers.settings import IclSettings
 from nbutils.taggers.usage import Tokens
 
 FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0  # seconds between attempts, doubled each time, with jitter

@@ -23,7 +23,7 @@ import openai
 from nbutils import guard
 from nbutils.answers import Outcome
 from nbutils.files import DataError
-from nbutils.settings import IclSettings
+from nbutils.taggers.settings import IclSettings
 from nbutils.taggers.usage import Tokens
 
 MAX_ANSWER_BYTES = 20_000_000  # of one HTTP response; a longer one is cut off and counts as broken

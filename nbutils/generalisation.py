@@ -8,25 +8,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from nbutils import ROOT, crf
+from nbutils import ROOT
 from nbutils.corpus import Corpus, Document, Prediction, text_hash
 from nbutils.corpus.splits import Fold, leave_out, overlap_report, random_folds
 from nbutils.files import written_whole
-from nbutils.mentions import longest_matches
 from nbutils.scoring.resampling import Evaluation, f1_interval
 from nbutils.scoring.spans import exact_document, exact_scores
-from nbutils.settings import CrfSettings
 from nbutils.statistics import INTERVAL
-from nbutils.taggers import Tagger
+from nbutils.taggers import Tagger, crf
+from nbutils.taggers.settings import CrfSettings
 
 KEYS = ("case", "physician")
 ID, OOD, NEITHER = "in-domain", "out-of-domain", "without both"
@@ -37,33 +35,6 @@ COUNTS = ["matched", "n_predicted", "n_gold", "matched_seen", "n_gold_seen", "tr
 
 
 # --- the floor of memory ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class DictionaryTagger:
-    """Marks the strings that were entities in training, from left to right, the longest first; knows nothing else."""
-
-    labels: Mapping[str, str]  # each string and its most frequent type
-    lengths: Mapping[str, Collection[int]]  # by first character, the lengths of the strings that begin so
-
-    def predict(self, documents: Iterable[Document], progress: bool = False) -> list[Prediction]:
-        documents = tqdm(list(documents), disable=not progress, desc="looking up", unit="note")
-        return [Prediction(d.id, tuple(longest_matches(d.text, self.labels, self.lengths))) for d in documents]
-
-
-def fit_dictionary(documents: Iterable[Document]) -> DictionaryTagger:
-    """Remember every entity string of these documents; of several types the most frequent, of equals the first."""
-    types: dict[str, Counter[str]] = defaultdict(Counter)
-    for document in documents:
-        for entity in document.entities:
-            types[document.surface(entity)][entity.label] += 1
-    lengths: dict[str, set[int]] = defaultdict(set)
-    for string in types:
-        lengths[string[0]].add(len(string))
-    return DictionaryTagger(
-        {string: max(sorted(counts), key=counts.__getitem__) for string, counts in types.items()},
-        dict(lengths),
-    )
 
 
 def fit_functions(labels: Sequence[str], iterations: int) -> dict[str, Callable[[Iterable[Document]], Tagger]]:

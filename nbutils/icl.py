@@ -22,7 +22,7 @@ from nbutils.answers import Outcome, answer_key
 from nbutils.corpus import Corpus, Document, Entity, Prediction, sentence_spans, text_hash
 from nbutils.files import DataError
 from nbutils.icl_prompts import Prompt, answer_limit, build_prompt, prompt_string, shortened
-from nbutils.settings import IclSettings
+from nbutils.taggers.settings import IclSettings
 from nbutils.taggers.usage import Tokens
 
 MESSAGE_ROOM = 32  # tokens that a chat template adds, at most

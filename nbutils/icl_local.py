@@ -12,13 +12,13 @@ from tqdm.auto import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from nbutils import markup
-from nbutils.align import encode_with_offsets
 from nbutils.answers import Outcome
-from nbutils.copydecode import Copier, TagTokens, decode
 from nbutils.icl_prompts import Prompt, answer_limit
-from nbutils.settings import IclSettings
+from nbutils.taggers.copying.decode import Copier, TagTokens, decode
+from nbutils.taggers.models import device, local_or_hub
+from nbutils.taggers.offsets import encode_with_offsets
+from nbutils.taggers.settings import IclSettings
 from nbutils.taggers.usage import Tokens
-from nbutils.training import device, local_or_hub
 
 HERE = "\uf8ffHERE\uf8ff"  # stands for the prompt while the chat template is filled
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from nbutils import markup
 from nbutils.corpus import Document, sentence_spans
-from nbutils.settings import IclSettings
+from nbutils.taggers.settings import IclSettings
 
 PROMPTS = Path(__file__).parent / "prompts"
 TAG_ROOM = 64  # tokens of an answer for tags and a remark, besides those for the text

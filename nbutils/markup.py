@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
 
-from nbutils.align import normalised_stream
 from nbutils.corpus import Entity
+from nbutils.taggers.offsets import normalised_stream
 from nbutils.textalign import UNMATCHED, matched
 
 POLICIES = ("strict", "repair")

@@ -24,7 +24,7 @@ AGREEMENT = {"exact": (61, 87, 0.70), "partial": (71, 87, 0.82)}
 # What the paper shows or claims, and the notebook that shows or tests it here.
 CONTENTS = (
     ("Table 1", "titles of the cases and their three most frequent entities", "01_data_exploration"),
-    ("Table 2", "hyperparameters: our defaults (nbutils/settings.py)", "04_lora_finetune"),
+    ("Table 2", "hyperparameters: our defaults (nbutils/taggers/settings.py)", "04_lora_finetune"),
     ("Table 3", "main result: micro F1, mean (SD), Δ", "06_evaluation"),
     ("Table 4", "four errors of BERT, CR→PN", "08_error_analysis"),
     ("Textbox 1", "prompt of in-context learning", "05_icl_baselines"),
@@ -65,7 +65,7 @@ READINGS = (
     ("which Llama is prompted without fine-tuning", "the same Swallow-Instruct", "`model`"),
     ("“LoRA scaling factor 64”", "`alpha: 64`, a multiplier of 64/16 = 4", "`alpha`"),
     ("LoRA's target modules, precision, scheduler, loss, template, limits of generation: unstated",
-     "a written default each (nbutils/settings.py)", "a setting each"),
+     "a written default each (nbutils/taggers/settings.py)", "a setting each"),
     ("the few-shot example: which note, and for which run", "one training note a seed, never a test note", "`seed`"),
     ("the score of a stratum: mean over notes or pooled", "mean of note F1s", "07: pooled micro F1 beside it"),
     ("what 87 counts in 61/87; one annotator's count is likeliest, since 71/87 has the same denominator",

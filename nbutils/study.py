@@ -36,8 +36,8 @@ from nbutils.runs import (
     write_predictions,
     write_run,
 )
-from nbutils.settings import SETTINGS, TINY
 from nbutils.study_file import CorpusEntry, Study, System, load, nearest
+from nbutils.taggers.settings import SETTINGS, TINY
 
 __all__ = ["CorpusEntry", "Study", "System", "load"]  # the parts of a study file, for whoever runs it
 
@@ -199,7 +199,7 @@ def tiny_kinds(study: Study, system: str) -> list[str]:
 
 def build_tiny(study: Study, train: str, kind: str, *, progress: bool = True) -> None:
     """Build the tiny `encoder` or `llm` from the training part of a corpus; all runs on that corpus share it."""
-    from nbutils import tiny
+    from nbutils.taggers import tiny
 
     documents = split(study, open_corpus(study, train))[0].documents
     folder = ROOT / tiny_folder(study.name, train, kind)
@@ -257,7 +257,7 @@ def execute(
     if int(os.environ.get("RANK", 0)) > 0:
         return None
     if chosen.model and not chosen.settings.get("endpoint"):
-        about["model_commit"] = import_module("nbutils.hub").commit(values.model, values.revision)
+        about["model_commit"] = import_module("nbutils.taggers.hub").commit(values.model, values.revision)
     n_notes = 0
     for name in study.evaluate:
         target = evaluation_corpus(study, corpora, train, name)
@@ -296,13 +296,13 @@ def check_models(study: Study) -> list[str]:
                 "`.venv/bin/pip install '.[quant]'`, or leave load_in_4bit out"
             )
     chosen = models_of(study)
-    hub = import_module("nbutils.hub") if chosen else None
+    hub = import_module("nbutils.taggers.hub") if chosen else None
     return [note for model, revision in chosen for note in hub.check(model, revision, study.name)]
 
 
 def _hub_notes(models: Sequence[tuple[str, str | None]]) -> None:
     """Say on use what a model's licence forbids; tiny models and folders of one's own have nothing to say."""
-    hub = import_module("nbutils.hub")
+    hub = import_module("nbutils.taggers.hub")
     for note in (n for model, revision in models for n in hub.warnings(model, revision)):
         print(note, file=sys.stderr)
 
@@ -379,7 +379,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _execute_one(study, chosen.system, chosen.train, chosen.seed)
         if chosen.command == "models":
             for model, revision in models_of(study):
-                print(f"{model}: {import_module('nbutils.hub').fetch(model, revision, study.name)}")
+                print(f"{model}: {import_module('nbutils.taggers.hub').fetch(model, revision, study.name)}")
             return 0
         corpora = open_corpora(study)
         for train in study.train:

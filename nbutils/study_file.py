@@ -18,7 +18,7 @@ from nbutils import ROOT
 from nbutils.corpus import MEDTXT_TAGS, WITHOUT_CERTAINTY, entity_types
 from nbutils.corpus.formats import CERTAINTIES, FORMATS
 from nbutils.files import DataError
-from nbutils.settings import CHOICES, SETTINGS, TINY, settings_from
+from nbutils.taggers.settings import CHOICES, SETTINGS, TINY, settings_from
 
 _USE = {"train": "learn from", "evaluate": "score against"}
 TINY_OF = {"bert": "tiny/encoder", "lora": "tiny/llm", "icl": "tiny/llm"}

@@ -36,8 +36,8 @@ from nbutils.corpus.formats import (
 from nbutils.files import MAX_BYTES, DataError, written_whole
 from nbutils.notes import Survey, read_notes, survey
 from nbutils.runs import Run, git_commit, read_run
-from nbutils.settings import SETTINGS
 from nbutils.taggers import Tagger
+from nbutils.taggers.settings import SETTINGS
 
 BATCH = 64  # notes; its borders are what makes a result repeatable, so it is no setting
 

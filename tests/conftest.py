@@ -85,8 +85,8 @@ def bpe_tokenizer() -> PreTrainedTokenizerFast:
 @pytest.fixture(scope="session")
 def micro_encoder(notes, tmp_path_factory) -> Path:
     """An encoder folder, 2 layers × 32."""
-    from nbutils.settings import TinyEncoderSettings
-    from nbutils.tiny import build_encoder
+    from nbutils.taggers.settings import TinyEncoderSettings
+    from nbutils.taggers.tiny import build_encoder
 
     folder = tmp_path_factory.mktemp("models") / "encoder"
     build_encoder(notes, folder, TinyEncoderSettings(hidden=32, layers=2, epochs=2), progress=False)
@@ -96,8 +96,8 @@ def micro_encoder(notes, tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def micro_llm(notes, tmp_path_factory) -> Path:
     """A Llama folder, 2 layers × 32."""
-    from nbutils.settings import TinyLlmSettings
-    from nbutils.tiny import build_llm
+    from nbutils.taggers.settings import TinyLlmSettings
+    from nbutils.taggers.tiny import build_llm
 
     folder = tmp_path_factory.mktemp("models") / "llm"
     build_llm(notes, folder, TinyLlmSettings(hidden=32, layers=2, samples=256), progress=False)

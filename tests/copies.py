@@ -8,7 +8,7 @@ from transformers import LlamaConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from nbutils.corpus import Entity
-from nbutils.tiny import character_tokenizer
+from nbutils.taggers.tiny import character_tokenizer
 
 LABELS = ("d", "a", "timex3")
 ALPHABET = "発熱と咳嗽。、なし\n aB1ｶﾞ゙㎎①栄𠮷<d>/"

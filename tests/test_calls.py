@@ -23,7 +23,7 @@ from nbutils.answers import Answers, Limit, Outcome, OverBudget
 from nbutils.corpus import Corpus, Document, Entity
 from nbutils.endpoint import read_completion, retry_after
 from nbutils.files import DataError
-from nbutils.settings import IclSettings
+from nbutils.taggers.settings import IclSettings
 from nbutils.taggers.usage import Tokens
 
 

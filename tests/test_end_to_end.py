@@ -204,7 +204,7 @@ def test_a_run_that_fails_leaves_no_record(study_file, tmp_path, monkeypatch):
     def fail(*_, **__):
         raise RuntimeError("no")
 
-    monkeypatch.setattr("nbutils.crf.fit", fail)
+    monkeypatch.setattr("nbutils.taggers.crf.fit", fail)
     with pytest.raises(RuntimeError):
         study.execute(plan, "crf", "CR", 0, runs=tmp_path, progress=False)
     assert not list(tmp_path.rglob("run.json"))

@@ -16,7 +16,7 @@ from nbutils import ROOT, guard, icl, study
 from nbutils.corpus import Corpus, Document, Entity
 from nbutils.endpoint import Endpoint
 from nbutils.files import DataError
-from nbutils.settings import IclSettings
+from nbutils.taggers.settings import IclSettings
 
 EXTERNAL = "https://api.example.org/v1"
 

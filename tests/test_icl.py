@@ -16,7 +16,7 @@ from nbutils.corpus.formats import read_corpus
 from nbutils.files import DataError
 from nbutils.icl_prompts import build_prompt, prompt_string, shortened
 from nbutils.runs import read_predictions, write_predictions
-from nbutils.settings import IclSettings
+from nbutils.taggers.settings import IclSettings
 
 
 def settings(**more):

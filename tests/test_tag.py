@@ -14,13 +14,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nbutils import ROOT, bert, crf, lora, tag, tag_job
+from nbutils import ROOT, tag, tag_job
 from nbutils.corpus import Corpus, Document, Entity, Prediction
 from nbutils.corpus.formats import medtxt_problem, read_corpus, write_corpus
 from nbutils.files import DataError
 from nbutils.notes import read_notes, survey
 from nbutils.runs import write_run
-from nbutils.settings import BertSettings, CrfSettings, LoraSettings
+from nbutils.taggers import bert, crf, lora
+from nbutils.taggers.settings import BertSettings, CrfSettings, LoraSettings
 from tools import tagging_memory
 
 TEXTS = (

@@ -8,9 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbutils import ROOT, bert, crf, lora, study, tables
-from nbutils.bio import bio_labels, bio_to_entities, entities_to_bio
-from nbutils.copydecode import Copier, TagTokens
+from nbutils import ROOT, study, tables
 from nbutils.corpus import (
     CERTAINTIES,
     MEDTXT_TAGS,
@@ -27,7 +25,10 @@ from nbutils.corpus import (
 from nbutils.corpus.formats import read_corpus
 from nbutils.files import DataError
 from nbutils.scoring.spans import carry_certainty, certainty_scores, exact_scores
-from nbutils.tiny import character_tokenizer
+from nbutils.taggers import bert, crf, lora
+from nbutils.taggers.bio import bio_labels, bio_to_entities, entities_to_bio
+from nbutils.taggers.copying.decode import Copier, TagTokens
+from nbutils.taggers.tiny import character_tokenizer
 
 # As MedTxt-CR's own files mark it: many tags, a certainty on diseases alone, a disease without one, other attributes.
 ARTICLE = """<article id="{id}" title="例">
@@ -170,7 +171,7 @@ def test_a_crf_learns_each_of_many_types(plan):
 
 def test_encoder_and_language_model_run_on_many_types_and_write_only_these(plan, tmp_path, monkeypatch):
     monkeypatch.setattr(study, "ROOT", tmp_path)
-    monkeypatch.setattr("nbutils.training.ROOT", tmp_path)
+    monkeypatch.setattr("nbutils.taggers.training.ROOT", tmp_path)
     for kind, system, room in (("encoder", "bert", bert), ("llm", "lora", lora)):
         study.build_tiny(plan, "A", kind, progress=False)
         run = study.execute(plan, system, "A", 0, runs=tmp_path / "runs", progress=False)

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from nbutils.align import encode_with_offsets
-from nbutils.bio import bio_labels, bio_to_entities, entities_to_bio
 from nbutils.corpus import Corpus, Document, entities_within, sentence_spans
 from nbutils.corpus.formats import read_corpus
 from nbutils.files import DataError
+from nbutils.taggers.bio import bio_labels, bio_to_entities, entities_to_bio
+from nbutils.taggers.offsets import encode_with_offsets
 
 FORMATS = {".csv": "jmed", ".jsonl": "jsonl", ".xml": "medtxt", "": "medtxt"}
 
@@ -67,7 +67,7 @@ def copy_round_trip(
     Raises:
         ValueError: a token of a training target is not among those that decoding allows in its place.
     """
-    from nbutils.copydecode import Copier, TagTokens
+    from nbutils.taggers.copying.decode import Copier, TagTokens
 
     tags = TagTokens(tokenizer, labels)
 

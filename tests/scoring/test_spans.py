@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nbutils.bio import bio_labels, entities_to_bio
 from nbutils.corpus import Document, Entity, Prediction
 from nbutils.scoring.spans import exact_scores, partial_scores, scores_by_label
+from nbutils.taggers.bio import bio_labels, entities_to_bio
 
 TEXT = "排液量が過多であった。" * 3
 LABELS = ("d", "a")

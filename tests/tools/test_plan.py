@@ -9,9 +9,10 @@ import pytest
 import torch
 from transformers import AutoConfig, LlamaConfig
 
-from nbutils import ROOT, bert, lora, study, training
+from nbutils import ROOT, study
 from nbutils.files import DataError
-from nbutils.settings import BertSettings, LoraSettings
+from nbutils.taggers import bert, lora, training
+from nbutils.taggers.settings import BertSettings, LoraSettings
 from tools import plan
 from tools.plan import meter
 
@@ -85,7 +86,7 @@ import json, re, sys, torch
 from transformers import LlamaConfig, AutoModelForCausalLM
 from peft import get_peft_model
 from nbutils import meter
-from nbutils.settings import LoraSettings
+from nbutils.taggers.settings import LoraSettings
 def now(which):
     return int(re.search(which + r":\\s+(\\d+)", open("/proc/self/status").read()).group(1)) * 1024
 def two_steps(config, rows, tokens, again):

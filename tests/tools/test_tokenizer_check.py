@@ -7,10 +7,11 @@ from conftest import CORPORA, SHARED, uncounted, whole_corpus
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nbutils import ROOT, lora
+from nbutils import ROOT
 from nbutils.corpus import Corpus, Document, Entity
 from nbutils.scoring.spans import exact_scores
-from nbutils.settings import LoraSettings
+from nbutils.taggers import lora
+from nbutils.taggers.settings import LoraSettings
 from tools import tokenizer_check
 
 LLAMA = SHARED / "tokenizers" / "llama-3"

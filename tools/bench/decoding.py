@@ -24,10 +24,10 @@ from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from transformers import LlamaConfig, LlamaForCausalLM, LogitsProcessorList, PreTrainedTokenizerFast
 
 from nbutils import ROOT
-from nbutils.copydecode import Copier, TagTokens, decode, shared_prefix
 from nbutils.corpus import Entity, sentence_spans
 from nbutils.corpus.formats import read_corpus
-from nbutils.mentions import Mentions
+from nbutils.taggers.copying.decode import Copier, TagTokens, decode, shared_prefix
+from nbutils.taggers.copying.mentions import Mentions
 
 VOCABULARY = 128_256  # of Llama 3; the tokenizer trained here has fewer, the output layer has not
 PIECES = 1_200  # of the tokenizer: about as many tokens a character as Llama 3's on Japanese case reports (0.93)

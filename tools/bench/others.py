@@ -11,14 +11,15 @@ import pandas as pd
 import torch
 from transformers import BatchEncoding, BertConfig, BertForTokenClassification
 
-from nbutils import ROOT, bert
-from nbutils.bio import bio_labels
+from nbutils import ROOT
 from nbutils.corpus import Document, Entity, Prediction
 from nbutils.corpus.formats import read_corpus
 from nbutils.scoring.spans import exact_scores
-from nbutils.settings import BertSettings
-from nbutils.tiny import character_tokenizer
-from nbutils.training import pad, train
+from nbutils.taggers import bert
+from nbutils.taggers.bio import bio_labels
+from nbutils.taggers.settings import BertSettings
+from nbutils.taggers.tiny import character_tokenizer
+from nbutils.taggers.training import pad, train
 from tools.bench.decoding import annotated_lines
 
 LIMIT = 512  # pieces; Table 2 of the paper

@@ -24,7 +24,7 @@ from nbutils import ROOT, study
 from nbutils.corpus import Corpus, entities_within, sentence_spans
 from nbutils.corpus.formats import read_corpus
 from nbutils.files import DataError
-from nbutils.settings import BertSettings, IclSettings, LoraSettings
+from nbutils.taggers.settings import BertSettings, IclSettings, LoraSettings
 
 CONFIGS = Path(__file__).parent / "configs"
 STAND_IN = "data/cr"  # for a corpus that is not on this machine: as many documents as the paper's CR
@@ -164,7 +164,7 @@ def row_lengths(corpus: Corpus, values: BertSettings | LoraSettings) -> list[int
     ]
     if isinstance(values, BertSettings):
         return [min(math.ceil(n * rate) + 2, values.max_length) for n, _ in rows]
-    from nbutils.lora import prompt_text
+    from nbutils.taggers.lora import prompt_text
 
     prompt = math.ceil(len(prompt_text(values.prompt, "")) * rate) + CHAT
     return [min(prompt + 2 * math.ceil(n * rate) + TAGS * e, values.max_length) for n, e in rows]
@@ -199,7 +199,7 @@ def _token_counter(values: IclSettings) -> Callable[[str], int]:
 
 
 def _folder_with_tokenizer(values: BertSettings | LoraSettings | IclSettings) -> Path | None:
-    from nbutils.hub import locate
+    from nbutils.taggers.hub import locate
 
     folder = locate(values.model, values.revision)
     names = ("tokenizer_config.json", "tokenizer.json")
@@ -209,9 +209,9 @@ def _folder_with_tokenizer(values: BertSettings | LoraSettings | IclSettings) ->
 def _counted(corpus: Corpus, values: BertSettings | LoraSettings, folder: Path) -> list[int]:
     from transformers import AutoTokenizer
 
-    from nbutils import bert, lora
-    from nbutils.align import special_ids
-    from nbutils.copydecode import TagTokens
+    from nbutils.taggers import bert, lora
+    from nbutils.taggers.copying.decode import TagTokens
+    from nbutils.taggers.offsets import special_ids
 
     tokenizer = AutoTokenizer.from_pretrained(str(folder))
     if isinstance(values, BertSettings):
@@ -249,7 +249,7 @@ def config_of(model: str, revision: str | None) -> Any:
     """The configuration of a model: from its folder when it is on this machine, else from its published numbers."""
     from transformers import AutoConfig
 
-    from nbutils.hub import locate
+    from nbutils.taggers.hub import locate
 
     folder = locate(model, revision)
     if folder is not None and (folder / "config.json").exists():

@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AttentionInterface, AutoModelForCausalLM, AutoModelForTokenClassification, PretrainedConfig
 
-from nbutils.settings import BertSettings, LoraSettings
+from nbutils.taggers.settings import BertSettings, LoraSettings
 
 ADAMW = 8  # bytes a trainable parameter: two moments in single precision
 GRADIENT = 4  # and its gradient

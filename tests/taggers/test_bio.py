@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nbutils.bio import bio_labels, bio_to_entities, entities_to_bio, viterbi
 from nbutils.corpus import Entity
+from nbutils.taggers.bio import bio_labels, bio_to_entities, entities_to_bio, viterbi
 
 LABELS = ("d", "a", "timex3")
 

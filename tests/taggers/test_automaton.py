@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from nbutils.copier import Copier, TagTokens
 from nbutils.corpus import Entity
+from nbutils.taggers.copying.automaton import Copier, TagTokens
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,10 @@ import torch
 from huggingface_hub.errors import HTTPError
 from transformers import BertConfig, BertModel
 
-from nbutils import ROOT, hub, study
+from nbutils import ROOT, study
 from nbutils.files import DataError
-from nbutils.settings import SETTINGS
+from nbutils.taggers import hub
+from nbutils.taggers.settings import SETTINGS
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

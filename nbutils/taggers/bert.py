@@ -18,13 +18,14 @@ import torch
 from tqdm.auto import tqdm
 from transformers import AutoModelForTokenClassification, AutoTokenizer, BatchEncoding
 
-from nbutils.align import encode_with_offsets, special_ids
-from nbutils.bio import bio_labels, bio_to_entities, entities_to_bio
 from nbutils.corpus import Document, Entity, Prediction, sentence_spans
-from nbutils.settings import BertSettings, settings_from
+from nbutils.taggers.bio import bio_labels, bio_to_entities, entities_to_bio
+from nbutils.taggers.models import device, local_or_hub, memory_hint
+from nbutils.taggers.offsets import encode_with_offsets, special_ids
+from nbutils.taggers.settings import BertSettings, settings_from
+from nbutils.taggers.training import pad, train
 from nbutils.taggers.usage import Tokens
-from nbutils.training import device, local_or_hub, memory_hint, pad, train
-from nbutils.windows import window_bounds
+from nbutils.taggers.windows import window_bounds
 
 
 @dataclass(frozen=True)

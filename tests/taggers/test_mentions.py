@@ -3,8 +3,8 @@
 import pytest
 
 from nbutils.corpus import Document, Entity
-from nbutils.lora import LoraTagger
-from nbutils.mentions import LONGEST, Mentions
+from nbutils.taggers.copying.mentions import LONGEST, Mentions
+from nbutils.taggers.lora import LoraTagger
 
 FEVER, COUGH = Entity(0, 2, "d"), Entity(3, 5, "d")
 
@@ -49,7 +49,7 @@ def test_of_two_labels_the_more_frequent_one_is_guessed():
 
 
 def test_long_mentions_and_more_than_fit_are_not_remembered(monkeypatch):
-    monkeypatch.setattr("nbutils.mentions.MOST", 1)
+    monkeypatch.setattr("nbutils.taggers.copying.mentions.MOST", 1)
     mentions = Mentions()
     mentions.learn("あ" * (LONGEST + 1), [], [Entity(0, LONGEST + 1, "d")])
     mentions.learn("発熱と咳嗽", [], [FEVER, COUGH])
@@ -77,7 +77,7 @@ def tags_everywhere():
     """A random model that tags much, and a list of its forward passes."""
     from copies import CHARACTERS, random_model
 
-    from nbutils.settings import LoraSettings
+    from nbutils.taggers.settings import LoraSettings
 
     def make(size):
         for seed in range(50):

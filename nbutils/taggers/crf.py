@@ -14,10 +14,10 @@ import numpy as np
 import sklearn_crfsuite
 from tqdm.auto import tqdm
 
-from nbutils.align import speakable
-from nbutils.bio import bio_labels, bio_to_entities, entities_to_bio
 from nbutils.corpus import Document, Entity, Prediction, entities_within, sentence_spans
-from nbutils.settings import CrfSettings, settings_from
+from nbutils.taggers.bio import bio_labels, bio_to_entities, entities_to_bio
+from nbutils.taggers.offsets import speakable
+from nbutils.taggers.settings import CrfSettings, settings_from
 
 
 class CrfTagger:

@@ -11,12 +11,13 @@ import pytest
 import torch
 from transformers.trainer_callback import TrainerCallback
 
-from nbutils import bert, lora, study, training
+from nbutils import study
 from nbutils.corpus import Corpus, sentence_spans
 from nbutils.corpus.formats import write_medtxt
 from nbutils.files import DataError
 from nbutils.runs import checkpoint_folder
-from nbutils.settings import BertSettings, LoraSettings
+from nbutils.taggers import bert, lora, training
+from nbutils.taggers.settings import BertSettings, LoraSettings
 from nbutils.taggers.usage import Tokens
 
 

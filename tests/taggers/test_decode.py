@@ -36,10 +36,10 @@ from transformers import (
 )
 from transformers.modeling_outputs import CausalLMOutput
 
-from nbutils.copydecode import Copier, SharedPrefix, TagTokens, decode, shared_prefix
 from nbutils.files import DataError
-from nbutils.lora import LoraTagger, folded
-from nbutils.settings import LoraSettings
+from nbutils.taggers.copying.decode import Copier, SharedPrefix, TagTokens, decode, shared_prefix
+from nbutils.taggers.lora import LoraTagger, folded
+from nbutils.taggers.settings import LoraSettings
 
 TEXTS = ("発熱と咳嗽、栄養なし。\n１２ mg", "発熱", "咳嗽なし。" * 4)
 

@@ -7,22 +7,12 @@ is tagged stays the same and only the number of passes changes. Lives for one ca
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from nbutils.corpus import Entity
 
 LONGEST = 40  # characters of a mention that is remembered
 MOST = 50_000  # mentions remembered, so memory stays flat
-
-
-def longest_matches(text: str, labels: Mapping[str, str], lengths: Mapping[str, Collection[int]]) -> Iterator[Entity]:
-    """The strings of `labels` in a text, from left to right, the longest first; `lengths` by first character."""
-    at = 0
-    while at < len(text):
-        known = (n for n in lengths.get(text[at], ()) if at + n <= len(text) and text[at : at + n] in labels)
-        if length := max(known, default=0):
-            yield Entity(at, at + length, labels[text[at : at + length]])
-        at += length or 1
 
 
 class Mentions:

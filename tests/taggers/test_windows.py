@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nbutils.windows import clause_windows, window_bounds
+from nbutils.taggers.windows import clause_windows, window_bounds
 
 
 @settings(max_examples=300, deadline=None)

@@ -10,8 +10,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from nbutils.align import encode_with_offsets
 from nbutils.corpus import Entity
+from nbutils.taggers.offsets import encode_with_offsets
 
 # A way to go on: tokens still to write before the state behind them is reached.
 # A state is (character offset, open label or "", what must come next: "" | "text" | "tag", or "closed" after a tag).

@@ -21,15 +21,16 @@ from peft.tuners.lora import LoraLayer
 from tqdm.auto import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
-from nbutils.align import encode_with_offsets
-from nbutils.candidates import without_adapter
-from nbutils.copydecode import Copier, SharedPrefix, TagTokens, decode, shared_prefix
 from nbutils.corpus import Document, Entity, Prediction, entities_within, sentence_spans, separated
-from nbutils.mentions import Mentions
-from nbutils.settings import LoraSettings, settings_from
+from nbutils.taggers.copying.decode import Copier, SharedPrefix, TagTokens, decode, shared_prefix
+from nbutils.taggers.copying.mentions import Mentions
+from nbutils.taggers.copying.scorer import without_adapter
+from nbutils.taggers.models import device, local_or_hub, memory_hint
+from nbutils.taggers.offsets import encode_with_offsets
+from nbutils.taggers.settings import LoraSettings, settings_from
+from nbutils.taggers.training import pad, train
 from nbutils.taggers.usage import Tokens
-from nbutils.training import device, local_or_hub, memory_hint, pad, train
-from nbutils.windows import clause_windows
+from nbutils.taggers.windows import clause_windows
 
 PROMPTS = Path(__file__).parent / "prompts"
 HOLE = "\ue000text\ue000"  # private-use characters, where the text goes in a prompt

@@ -25,12 +25,12 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from nbutils import lora
-from nbutils.copydecode import TagTokens
 from nbutils.corpus import Document, Entity, sentence_spans
-from nbutils.crf import words
-from nbutils.settings import TinyEncoderSettings, TinyLlmSettings
-from nbutils.training import train
+from nbutils.taggers import lora
+from nbutils.taggers.copying.decode import TagTokens
+from nbutils.taggers.crf import words
+from nbutils.taggers.settings import TinyEncoderSettings, TinyLlmSettings
+from nbutils.taggers.training import train
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 GAME = "n"  # the tag of the self-supervised game; the study's own tags stay unseen until fine-tuning

@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 
-from nbutils.candidates import Choice, Draft, SharedPrefix, scoring, shared_prefix
-from nbutils.copier import Copier, Node, TagTokens
 from nbutils.corpus import Entity
 from nbutils.files import DataError
+from nbutils.taggers.copying.automaton import Copier, Node, TagTokens
+from nbutils.taggers.copying.scorer import Choice, Draft, SharedPrefix, scoring, shared_prefix
 
 __all__ = ["Copier", "SharedPrefix", "TagTokens", "decode", "shared_prefix"]
 

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
-from nbutils.copier import Node
 from nbutils.files import DataError
+from nbutils.taggers.copying.automaton import Node
 
 LEAST_PREFIX = 16  # tokens; a shorter one is not worth a pass of its own
 

@@ -8,8 +8,8 @@ from conftest import CORPORA, SHARED, uncounted, whole_corpus
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from nbutils.align import encode_with_offsets, special_ids
-from nbutils.tiny import character_tokenizer
+from nbutils.taggers.offsets import encode_with_offsets, special_ids
+from nbutils.taggers.tiny import character_tokenizer
 from tools.tokenizer_check import bio_round_trip
 
 BERT = SHARED / "tokenizers" / "bert-base-japanese"

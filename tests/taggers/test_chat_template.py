@@ -3,8 +3,8 @@
 import pytest
 from conftest import SHARED
 
-from nbutils.align import encode_with_offsets
-from nbutils.lora import prompt_ids, prompt_text
+from nbutils.taggers.lora import prompt_ids, prompt_text
+from nbutils.taggers.offsets import encode_with_offsets
 from tools.tokenizer_check import load_tokenizer
 
 FOLDER = SHARED / "tokenizers" / "llama-3"

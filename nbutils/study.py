@@ -178,7 +178,7 @@ def check_endpoints(study: Study) -> None:
     Raises:
         DataError: see `guard.allow`.
     """
-    from nbutils import guard
+    from nbutils.prompting import guard
 
     for system in study.systems.values():
         for train in study.train if system.settings.get("endpoint") else ():

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from nbutils import markup
 from nbutils.corpus import Document, sentence_spans
+from nbutils.prompting import markup
 from nbutils.taggers.settings import IclSettings
 
 PROMPTS = Path(__file__).parent / "prompts"

@@ -20,9 +20,9 @@ from typing import Any
 import httpx2
 import openai
 
-from nbutils import guard
-from nbutils.answers import Outcome
 from nbutils.files import DataError
+from nbutils.prompting import guard
+from nbutils.prompting.ledger import Outcome
 from nbutils.taggers.settings import IclSettings
 from nbutils.taggers.usage import Tokens
 

@@ -18,11 +18,12 @@ import pytest
 import servers
 from conftest import DISEASES
 
-from nbutils import ROOT, batch, calls, icl
-from nbutils.answers import Answers, Limit, Outcome, OverBudget
+from nbutils import ROOT, batch
 from nbutils.corpus import Corpus, Document, Entity
-from nbutils.endpoint import read_completion, retry_after
 from nbutils.files import DataError
+from nbutils.prompting import ask, tagger
+from nbutils.prompting.endpoint import read_completion, retry_after
+from nbutils.prompting.ledger import Answers, Limit, Outcome, OverBudget
 from nbutils.taggers.settings import IclSettings
 from nbutils.taggers.usage import Tokens
 
@@ -42,7 +43,7 @@ def server(tmp_path):
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch):
-    monkeypatch.setattr(calls, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(ask, "FIRST_WAIT", 0.01)
 
 
 def settings_for(server, tmp_path, **more):
@@ -56,7 +57,7 @@ def notes_of(n):
 
 
 def tag(settings, documents, shots=()):
-    return icl.IclTagger(settings, shots, seed=0).predict(documents)
+    return tagger.IclTagger(settings, shots, seed=0).predict(documents)
 
 
 def states(predictions):
@@ -76,7 +77,7 @@ def test_a_good_server_tags_every_note_and_is_asked_only_once(server, tmp_path):
 
 def test_the_tokens_of_an_answer_are_the_servers_count_also_when_it_is_taken_from_the_file(server, tmp_path):
     for _ in range(2):
-        tagger = icl.IclTagger(settings_for(server, tmp_path), (), seed=0)
+        tagger = tagger.IclTagger(settings_for(server, tmp_path), (), seed=0)
         tagger.predict(notes_of(3))
         assert tagger.used == Tokens(300, 60)
 
@@ -171,9 +172,9 @@ def test_a_server_that_asks_to_wait_is_given_that_time(server, tmp_path):
 
 
 def test_waits_double_with_jitter_and_are_bounded():
-    waits = [[calls.wait_before(k, None) for _ in range(200)] for k in (1, 3, 30)]
-    assert all(len(set(w)) > 100 for w in waits) and max(waits[2]) <= calls.LONGEST_WAIT
-    assert min(calls.wait_before(1, 3.0) for _ in range(200)) >= 3.0
+    waits = [[ask.wait_before(k, None) for _ in range(200)] for k in (1, 3, 30)]
+    assert all(len(set(w)) > 100 for w in waits) and max(waits[2]) <= ask.LONGEST_WAIT
+    assert min(ask.wait_before(1, 3.0) for _ in range(200)) >= 3.0
 
 
 def test_a_date_in_retry_after_is_understood_and_nonsense_is_not():
@@ -196,8 +197,8 @@ def test_a_body_that_is_no_completion_may_have_been_paid_and_is_no_answer(conten
 CLIENT = """
 import pathlib, sys
 sys.path[:0] = ["tests"]
-import test_calls, nbutils.calls
-nbutils.calls.FIRST_WAIT = 0.01
+import test_calls, nbutils.prompting.ask
+nbutils.prompting.ask.FIRST_WAIT = 0.01
 settings = test_calls.settings_for(int(sys.argv[1]), pathlib.Path(sys.argv[2]), timeout=4.0, interrupted=sys.argv[4])
 print(len(test_calls.tag(settings, test_calls.notes_of(int(sys.argv[3])))))
 """
@@ -257,9 +258,9 @@ def test_killed_in_the_middle_no_note_is_paid_twice_and_no_answer_is_lost(tmp_pa
 
 def test_a_paid_request_that_was_cut_off_waits_for_a_decision(server, tmp_path):
     priced = settings_for(server, tmp_path, price={"input": 1.0, "output": 1.0})
-    tagger = icl.IclTagger(priced, (), 0)
+    tagger = tagger.IclTagger(priced, (), 0)
     requests = tagger.requests(tagger.pieces(notes_of(3)))
-    answers = calls.open_answers(priced)
+    answers = ask.open_answers(priced)
     answers.ask(requests[0].key, requests[0].at_most, Limit())
     answers.db.execute("UPDATE answers SET owner = 'elsewhere/1/1.00'")  # a process that is gone
     with pytest.raises(DataError, match="1 requests to m were under way when an earlier run was cut off"):
@@ -276,7 +277,7 @@ def test_the_key_changes_with_all_that_decides_the_answer(tmp_path):
     shot = Document("s", "咳嗽", (Entity(0, 2),))
 
     def key(settings, text="発熱", seed=0, shots=()):
-        tagger = icl.IclTagger(settings, shots, seed)
+        tagger = tagger.IclTagger(settings, shots, seed)
         return tagger.requests(tagger.pieces([Document("x", text)]))[0].key
 
     keys = [key(s) for s in variants] + [key(base, "咳"), key(base, seed=1), key(base, shots=(shot,))]
@@ -294,7 +295,7 @@ def test_the_file_of_answers_is_for_its_owner_only_and_holds_no_prompt(server, t
 def test_a_file_that_holds_no_answers_is_refused_in_a_sentence(tmp_path):
     (tmp_path / "a.sqlite").write_text("not a database, but rather long, so that it is not empty", encoding="utf-8")
     with pytest.raises(DataError, match="not a file of answers"):
-        calls.open_answers(settings_for(1, tmp_path))
+        ask.open_answers(settings_for(1, tmp_path))
 
 
 # --- budget ----------------------------------------------------------------------------------------------------------
@@ -352,8 +353,8 @@ def test_an_attempt_that_timed_out_stays_counted_since_it_may_be_paid(server, tm
     server.share, server.faults = 1.0, ("time-out",)
     settings = settings_for(server, tmp_path, attempts=2, timeout=0.2)
     tag(settings, notes_of(1))
-    answers = calls.open_answers(settings)
-    tagger = icl.IclTagger(settings, (), 0)
+    answers = ask.open_answers(settings)
+    tagger = tagger.IclTagger(settings, (), 0)
     (request,) = tagger.requests(tagger.pieces(notes_of(1)))
     assert answers.spent() == request.at_most + request.at_most
 
@@ -367,7 +368,7 @@ def test_a_dry_run_prints_the_price_and_sends_nothing(server, tmp_path):
 
 def test_the_progress_bar_shows_the_cost_so_far(server, tmp_path, capsys):
     settings = settings_for(server, tmp_path, price={"input": 1000.0, "output": 0.0})
-    icl.IclTagger(settings, (), 0).predict(notes_of(3), progress=True)
+    tagger.IclTagger(settings, (), 0).predict(notes_of(3), progress=True)
     assert "cost so far 0.3000" in capsys.readouterr().err  # 3 × 100 tokens of prompt
 
 
@@ -376,7 +377,7 @@ def test_the_progress_bar_shows_the_cost_so_far(server, tmp_path, capsys):
 
 def test_a_batch_is_handed_in_once_and_its_answers_are_kept(server, tmp_path):
     settings = settings_for(server, tmp_path)
-    tagger = icl.IclTagger(settings, (), 0)
+    tagger = tagger.IclTagger(settings, (), 0)
     requests = tagger.requests(tagger.pieces(notes_of(5)))
     assert batch.submit(requests, settings) == "batch-0"
     assert batch.submit(requests, settings) == ""
@@ -390,7 +391,7 @@ def test_a_batch_is_handed_in_once_and_its_answers_are_kept(server, tmp_path):
 
 def test_a_batch_that_was_cut_off_before_its_id_was_known_is_found_again(server, tmp_path, monkeypatch):
     settings = settings_for(server, tmp_path)
-    tagger = icl.IclTagger(settings, (), 0)
+    tagger = tagger.IclTagger(settings, (), 0)
     requests = tagger.requests(tagger.pieces(notes_of(3)))
     monkeypatch.setattr(Answers, "name_batch", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
@@ -425,7 +426,7 @@ def test_no_log_and_no_exception_holds_text_of_a_note(server, tmp_path, caplog, 
 
 
 def test_requests_and_outcomes_do_not_show_their_text(server, tmp_path):
-    tagger = icl.IclTagger(settings_for(server, tmp_path), (), 0)
+    tagger = tagger.IclTagger(settings_for(server, tmp_path), (), 0)
     (request,) = tagger.requests(tagger.pieces([Document("x", SECRET)]))
     assert SECRET not in repr(request) + repr(Outcome("stop", SECRET))
 
@@ -434,7 +435,7 @@ def test_a_key_comes_from_the_environment_and_stands_nowhere(server, tmp_path, m
     monkeypatch.setenv("WARD_KEY", "sk-secret-1")
     monkeypatch.setenv("OPENAI_API_KEY", "sk-of-openai")
     settings = settings_for(server, tmp_path, key_variable="WARD_KEY")
-    tagger = icl.IclTagger(settings, (), 0)
+    tagger = tagger.IclTagger(settings, (), 0)
     tagger.predict(notes_of(1))
     tagger.save(tmp_path / "model")
     assert server.headers[0]["authorization"] == "Bearer sk-secret-1"

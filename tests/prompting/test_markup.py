@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from nbutils import ROOT
 from nbutils.corpus import Document, Entity, problems
 from nbutils.corpus.formats import read_corpus
-from nbutils.markup import read, write
-from nbutils.textalign import UNMATCHED, matched
+from nbutils.prompting.alignment import UNMATCHED, matched
+from nbutils.prompting.markup import read, write
 
 NOTE = "昨年11月に胸水が出現し増加したが、減少。p<0.05であった。\nﾈﾌﾛｰｾﾞ、①発熱あり。胸水は消失。"
 MARKED = (

@@ -17,11 +17,11 @@ from typing import Any
 
 import pandas as pd
 
-from nbutils import markup
-from nbutils.answers import Outcome, answer_key
 from nbutils.corpus import Corpus, Document, Entity, Prediction, sentence_spans, text_hash
 from nbutils.files import DataError
-from nbutils.icl_prompts import Prompt, answer_limit, build_prompt, prompt_string, shortened
+from nbutils.prompting import markup
+from nbutils.prompting.ledger import Outcome, answer_key
+from nbutils.prompting.prompts import Prompt, answer_limit, build_prompt, prompt_string, shortened
 from nbutils.taggers.settings import IclSettings
 from nbutils.taggers.usage import Tokens
 
@@ -62,7 +62,7 @@ class IclTagger:
         documents = [d.without_entities() for d in documents]
         pieces = self.pieces(documents)
         if self.settings.endpoint is not None:
-            from nbutils.calls import ask_all, tokens_of
+            from nbutils.prompting.ask import ask_all, tokens_of
 
             requests = self.requests(pieces, private)
             outcomes = ask_all(requests, self.settings, progress=progress)
@@ -79,7 +79,7 @@ class IclTagger:
     def local(self) -> Any:
         """The model in this process, loaded when first needed."""
         if self._local is None:
-            from nbutils.icl_local import LocalModel
+            from nbutils.prompting.local import LocalModel
 
             self._local = LocalModel(self.settings)
         return self._local
@@ -93,7 +93,7 @@ class IclTagger:
 
     def requests(self, pieces: Sequence[Piece], private: tuple[str, ...] = ()) -> list[Any]:
         """The pieces as requests for an endpoint, each marked with the private corpora whose text it holds."""
-        from nbutils.calls import Request
+        from nbutils.prompting.ask import Request
 
         names = tuple(sorted({*private, *self.private_shots}))
         found = []

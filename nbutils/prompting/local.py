@@ -11,9 +11,9 @@ import torch
 from tqdm.auto import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from nbutils import markup
-from nbutils.answers import Outcome
-from nbutils.icl_prompts import Prompt, answer_limit
+from nbutils.prompting import markup
+from nbutils.prompting.ledger import Outcome
+from nbutils.prompting.prompts import Prompt, answer_limit
 from nbutils.taggers.copying.decode import Copier, TagTokens, decode
 from nbutils.taggers.models import device, local_or_hub
 from nbutils.taggers.offsets import encode_with_offsets

@@ -16,8 +16,8 @@ from functools import cache
 from itertools import pairwise
 
 from nbutils.corpus import Entity
+from nbutils.prompting.alignment import UNMATCHED, matched
 from nbutils.taggers.offsets import normalised_stream
-from nbutils.textalign import UNMATCHED, matched
 
 POLICIES = ("strict", "repair")
 ALIGNED_SHARE = 0.5  # of the shorter one of note and answer; below it the answer is about something else

@@ -18,10 +18,11 @@ import anyio.to_thread
 from anyio.from_thread import start_blocking_portal
 from tqdm.auto import tqdm
 
-from nbutils import ROOT, guard
-from nbutils.answers import Answers, Limit, Outcome, OverBudget
-from nbutils.endpoint import Attempt, Endpoint
+from nbutils import ROOT
 from nbutils.files import DataError
+from nbutils.prompting import guard
+from nbutils.prompting.endpoint import Attempt, Endpoint
+from nbutils.prompting.ledger import Answers, Limit, Outcome, OverBudget
 from nbutils.taggers.settings import IclSettings
 from nbutils.taggers.usage import Tokens
 

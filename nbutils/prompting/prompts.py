@@ -9,13 +9,12 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from nbutils.corpus import Document, sentence_spans
 from nbutils.prompting import markup
+from nbutils.taggers import PROMPTS
 from nbutils.taggers.settings import IclSettings
 
-PROMPTS = Path(__file__).parent / "prompts"
 TAG_ROOM = 64  # tokens of an answer for tags and a remark, besides those for the text
 
 # What a prompt is made of: plain text, or a note that is to be written with its entities tagged.

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Protocol
 
 from nbutils.corpus import Document, Prediction
+
+PROMPTS = Path(__file__).parent / "prompts"  # the instructions that a study file names, one text file each
 
 
 class Tagger(Protocol):

@@ -22,6 +22,7 @@ from tqdm.auto import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from nbutils.corpus import Document, Entity, Prediction, entities_within, sentence_spans, separated
+from nbutils.taggers import PROMPTS
 from nbutils.taggers.copying.decode import Copier, SharedPrefix, TagTokens, decode, shared_prefix
 from nbutils.taggers.copying.mentions import Mentions
 from nbutils.taggers.copying.scorer import without_adapter
@@ -32,7 +33,6 @@ from nbutils.taggers.training import pad, train
 from nbutils.taggers.usage import Tokens
 from nbutils.taggers.windows import clause_windows
 
-PROMPTS = Path(__file__).parent / "prompts"
 HOLE = "\ue000text\ue000"  # private-use characters, where the text goes in a prompt
 TAG_ROOM = 8  # tokens kept free for tags and the end, in each of prompt and target
 # What MedTxt's tags mean, in the words of its guideline (Yada et al. 2020); d in the study's own.

@@ -21,7 +21,8 @@ from conftest import DISEASES
 from nbutils import ROOT, batch
 from nbutils.corpus import Corpus, Document, Entity
 from nbutils.files import DataError
-from nbutils.prompting import ask, tagger
+from nbutils.prompting import ask
+from nbutils.prompting import tagger as icl
 from nbutils.prompting.endpoint import read_completion, retry_after
 from nbutils.prompting.ledger import Answers, Limit, Outcome, OverBudget
 from nbutils.taggers.settings import IclSettings
@@ -57,7 +58,7 @@ def notes_of(n):
 
 
 def tag(settings, documents, shots=()):
-    return tagger.IclTagger(settings, shots, seed=0).predict(documents)
+    return icl.IclTagger(settings, shots, seed=0).predict(documents)
 
 
 def states(predictions):
@@ -77,7 +78,7 @@ def test_a_good_server_tags_every_note_and_is_asked_only_once(server, tmp_path):
 
 def test_the_tokens_of_an_answer_are_the_servers_count_also_when_it_is_taken_from_the_file(server, tmp_path):
     for _ in range(2):
-        tagger = tagger.IclTagger(settings_for(server, tmp_path), (), seed=0)
+        tagger = icl.IclTagger(settings_for(server, tmp_path), (), seed=0)
         tagger.predict(notes_of(3))
         assert tagger.used == Tokens(300, 60)
 
@@ -258,7 +259,7 @@ def test_killed_in_the_middle_no_note_is_paid_twice_and_no_answer_is_lost(tmp_pa
 
 def test_a_paid_request_that_was_cut_off_waits_for_a_decision(server, tmp_path):
     priced = settings_for(server, tmp_path, price={"input": 1.0, "output": 1.0})
-    tagger = tagger.IclTagger(priced, (), 0)
+    tagger = icl.IclTagger(priced, (), 0)
     requests = tagger.requests(tagger.pieces(notes_of(3)))
     answers = ask.open_answers(priced)
     answers.ask(requests[0].key, requests[0].at_most, Limit())
@@ -277,7 +278,7 @@ def test_the_key_changes_with_all_that_decides_the_answer(tmp_path):
     shot = Document("s", "咳嗽", (Entity(0, 2),))
 
     def key(settings, text="発熱", seed=0, shots=()):
-        tagger = tagger.IclTagger(settings, shots, seed)
+        tagger = icl.IclTagger(settings, shots, seed)
         return tagger.requests(tagger.pieces([Document("x", text)]))[0].key
 
     keys = [key(s) for s in variants] + [key(base, "咳"), key(base, seed=1), key(base, shots=(shot,))]
@@ -354,7 +355,7 @@ def test_an_attempt_that_timed_out_stays_counted_since_it_may_be_paid(server, tm
     settings = settings_for(server, tmp_path, attempts=2, timeout=0.2)
     tag(settings, notes_of(1))
     answers = ask.open_answers(settings)
-    tagger = tagger.IclTagger(settings, (), 0)
+    tagger = icl.IclTagger(settings, (), 0)
     (request,) = tagger.requests(tagger.pieces(notes_of(1)))
     assert answers.spent() == request.at_most + request.at_most
 
@@ -368,7 +369,7 @@ def test_a_dry_run_prints_the_price_and_sends_nothing(server, tmp_path):
 
 def test_the_progress_bar_shows_the_cost_so_far(server, tmp_path, capsys):
     settings = settings_for(server, tmp_path, price={"input": 1000.0, "output": 0.0})
-    tagger.IclTagger(settings, (), 0).predict(notes_of(3), progress=True)
+    icl.IclTagger(settings, (), 0).predict(notes_of(3), progress=True)
     assert "cost so far 0.3000" in capsys.readouterr().err  # 3 × 100 tokens of prompt
 
 
@@ -377,7 +378,7 @@ def test_the_progress_bar_shows_the_cost_so_far(server, tmp_path, capsys):
 
 def test_a_batch_is_handed_in_once_and_its_answers_are_kept(server, tmp_path):
     settings = settings_for(server, tmp_path)
-    tagger = tagger.IclTagger(settings, (), 0)
+    tagger = icl.IclTagger(settings, (), 0)
     requests = tagger.requests(tagger.pieces(notes_of(5)))
     assert batch.submit(requests, settings) == "batch-0"
     assert batch.submit(requests, settings) == ""
@@ -391,7 +392,7 @@ def test_a_batch_is_handed_in_once_and_its_answers_are_kept(server, tmp_path):
 
 def test_a_batch_that_was_cut_off_before_its_id_was_known_is_found_again(server, tmp_path, monkeypatch):
     settings = settings_for(server, tmp_path)
-    tagger = tagger.IclTagger(settings, (), 0)
+    tagger = icl.IclTagger(settings, (), 0)
     requests = tagger.requests(tagger.pieces(notes_of(3)))
     monkeypatch.setattr(Answers, "name_batch", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
@@ -426,7 +427,7 @@ def test_no_log_and_no_exception_holds_text_of_a_note(server, tmp_path, caplog, 
 
 
 def test_requests_and_outcomes_do_not_show_their_text(server, tmp_path):
-    tagger = tagger.IclTagger(settings_for(server, tmp_path), (), 0)
+    tagger = icl.IclTagger(settings_for(server, tmp_path), (), 0)
     (request,) = tagger.requests(tagger.pieces([Document("x", SECRET)]))
     assert SECRET not in repr(request) + repr(Outcome("stop", SECRET))
 
@@ -435,7 +436,7 @@ def test_a_key_comes_from_the_environment_and_stands_nowhere(server, tmp_path, m
     monkeypatch.setenv("WARD_KEY", "sk-secret-1")
     monkeypatch.setenv("OPENAI_API_KEY", "sk-of-openai")
     settings = settings_for(server, tmp_path, key_variable="WARD_KEY")
-    tagger = tagger.IclTagger(settings, (), 0)
+    tagger = icl.IclTagger(settings, (), 0)
     tagger.predict(notes_of(1))
     tagger.save(tmp_path / "model")
     assert server.headers[0]["authorization"] == "Bearer sk-secret-1"

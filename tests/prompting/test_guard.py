@@ -15,7 +15,8 @@ from test_calls import notes_of, serve, settings_for, tag
 from nbutils import ROOT, study
 from nbutils.corpus import Corpus, Document, Entity
 from nbutils.files import DataError
-from nbutils.prompting import guard, tagger
+from nbutils.prompting import guard
+from nbutils.prompting import tagger as icl
 from nbutils.prompting.endpoint import Endpoint
 from nbutils.taggers.settings import IclSettings
 
@@ -75,7 +76,7 @@ def test_a_private_corpus_goes_only_to_declared_hosts():
 def test_private_example_notes_make_a_public_note_private():
     shots = Corpus("ward7", (Document("s", "咳嗽", (Entity(0, 2),)),), private=True)
     settings = rules(endpoint=EXTERNAL, external=True, shots=1)
-    tagger = tagger.fit(shots, settings, seed=0)
+    tagger = icl.fit(shots, settings, seed=0)
     with pytest.raises(DataError, match='corpus "ward7" is marked private'):
         tagger.predict(Corpus("CR", tuple(notes_of(1))))
 

@@ -14,7 +14,7 @@ from nbutils import ROOT
 from nbutils.corpus import Corpus, Document, Entity, problems
 from nbutils.corpus.formats import read_corpus
 from nbutils.files import DataError
-from nbutils.prompting import tagger
+from nbutils.prompting import tagger as icl
 from nbutils.prompting.prompts import build_prompt, prompt_string, shortened
 from nbutils.runs import read_predictions, write_predictions
 from nbutils.taggers.settings import IclSettings
@@ -72,20 +72,20 @@ def test_servers_find_the_note_in_the_prompt():
 
 def test_example_notes_are_drawn_by_seed_from_the_training_part_alone(notes):
     train, test = notes[:8], notes[8:]
-    chosen = {seed: [d.id for d in tagger.fit(train, settings(shots=2), seed=seed).shots] for seed in range(20)}
-    assert chosen[0] == [d.id for d in tagger.fit(train, settings(shots=2), seed=0).shots]
+    chosen = {seed: [d.id for d in icl.fit(train, settings(shots=2), seed=seed).shots] for seed in range(20)}
+    assert chosen[0] == [d.id for d in icl.fit(train, settings(shots=2), seed=0).shots]
     assert len({tuple(c) for c in chosen.values()}) > 5
     assert not {d.id for d in test} & {name for names in chosen.values() for name in names}
 
 
 def test_more_shots_keep_the_fewer_ones(notes):
-    one, three = (tagger.fit(notes, settings(shots=k), seed=4).shots for k in (1, 3))
+    one, three = (icl.fit(notes, settings(shots=k), seed=4).shots for k in (1, 3))
     assert three[:1] == one
 
 
 def test_too_many_shots_are_refused(notes):
     with pytest.raises(DataError, match="shots: 13 annotated notes are wanted, the training part has 12"):
-        tagger.fit(notes, settings(shots=13), seed=0)
+        icl.fit(notes, settings(shots=13), seed=0)
 
 
 @pytest.mark.parametrize("size", [10, 40, 200])
@@ -107,12 +107,12 @@ def local(micro_llm):
 
 @pytest.mark.parametrize("decoding", ["free", "copy"])
 def test_a_local_model_gives_every_note_one_prediction_with_its_raw_answer(local, notes, decoding):
-    tagger = tagger.fit(notes[:6], replace(local, decoding=decoding), seed=0)
+    tagger = icl.fit(notes[:6], replace(local, decoding=decoding), seed=0)
     predictions = tagger.predict(notes[6:])
     assert [p.document_id for p in predictions] == [d.id for d in notes[6:]]
     for document, p in zip(notes[6:], predictions, strict=True):
         assert not problems(replace(document, entities=p.entities))
-        assert p.raw.count(tagger.PIECE_END) == len(tagger.sentence_spans(document)) - 1
+        assert p.raw.count(icl.PIECE_END) == len(icl.sentence_spans(document)) - 1
         assert decoding == "free" or not p.repairs
     prompts = [tagger.local.prompt_ids(piece.prompt) for piece in tagger.pieces(notes[6:])]
     assert tagger.used.prompt == sum(map(len, prompts))
@@ -123,29 +123,29 @@ def test_a_local_model_gives_every_note_one_prediction_with_its_raw_answer(local
 
 
 def test_the_same_seed_gives_the_same_answers(local, notes):
-    first, second = (tagger.fit(notes[:6], local, seed=1).predict(notes[6:8]) for _ in range(2))
+    first, second = (icl.fit(notes[:6], local, seed=1).predict(notes[6:8]) for _ in range(2))
     assert first == second
 
 
 def test_batches_do_not_change_greedy_answers(local, notes):
-    one, many = (tagger.fit(notes[:6], replace(local, decode_batch_size=n), seed=0).predict(notes[6:]) for n in (1, 16))
+    one, many = (icl.fit(notes[:6], replace(local, decode_batch_size=n), seed=0).predict(notes[6:]) for n in (1, 16))
     assert [p.raw for p in one] == [p.raw for p in many]
 
 
 def test_a_prompt_without_room_for_an_answer_is_a_recorded_state(local, notes):
-    (prediction,) = tagger.fit(notes[:6], replace(local, max_length=10), seed=0).predict([Document("x", "発熱あり。")])
+    (prediction,) = icl.fit(notes[:6], replace(local, max_length=10), seed=0).predict([Document("x", "発熱あり。")])
     assert prediction.repairs == {"answer: too long": 1} and not prediction.entities
 
 
 def test_special_tokens_in_a_note_are_plain_characters(local):
-    model = tagger.IclTagger(local, (), 0).local
+    model = icl.IclTagger(local, (), 0).local
     special = model.tokenizer.all_special_ids
     ids = model.prompt_ids(build_prompt("tiny_icl", [], "[SEP]発熱<d>"))
     assert ids[0] in special and not set(ids[1:]) & (set(special) - {model.tokenizer.unk_token_id})
 
 
 def test_example_notes_are_written_with_the_tags_own_tokens(local, notes):
-    model = tagger.IclTagger(local, (), 0).local
+    model = icl.IclTagger(local, (), 0).local
     ids = model.prompt_ids(build_prompt("tiny_icl", [notes[0]], "発熱"))
     assert ids.count(model.tags.open["d"][0]) == len(notes[0].entities) == ids.count(model.tags.close["d"][0])
 
@@ -154,31 +154,31 @@ def test_example_notes_are_written_with_the_tags_own_tokens(local, notes):
 
 
 def test_answers_are_read_again_under_the_other_policy(local, notes, tmp_path):
-    tagger = tagger.fit(notes[:6], local, seed=0)
+    tagger = icl.fit(notes[:6], local, seed=0)
     corpus = Corpus("C", notes[6:])
     write_predictions(tagger.predict(corpus), corpus, tmp_path / "C.jsonl")
     kept = read_predictions(tmp_path / "C.jsonl", corpus)
-    strict = tagger.reread(corpus, kept, replace(local, policy="strict"))
-    assert tagger.reread(corpus, kept, local) == kept
+    strict = icl.reread(corpus, kept, replace(local, policy="strict"))
+    assert icl.reread(corpus, kept, local) == kept
     assert all({*p.entities} <= {*k.entities} for p, k in zip(strict, kept, strict=True))
 
 
 def test_a_saved_tagger_holds_no_text_and_loads_with_its_notes(local, notes, tmp_path):
-    tagger = tagger.fit(notes[:6], local, seed=3)
+    tagger = icl.fit(notes[:6], local, seed=3)
     tagger.save(tmp_path)
     assert all(d.text[:8] not in (tmp_path / "settings.json").read_text(encoding="utf-8") for d in notes)
-    again = tagger.load(tmp_path, notes)
+    again = icl.load(tmp_path, notes)
     assert (again.shots, again.settings, again.seed) == (tagger.shots, tagger.settings, 3)
     with pytest.raises(DataError, match="not among these documents"):
-        tagger.load(tmp_path, notes[6:])
+        icl.load(tmp_path, notes[6:])
 
 
 def test_damage_is_counted_by_kind_and_by_note(notes):
-    outcomes = [tagger.Outcome("length", "<d>発熱"), tagger.Outcome("refusal"), tagger.Outcome("stop", "咳")]
+    outcomes = [icl.Outcome("length", "<d>発熱"), icl.Outcome("refusal"), icl.Outcome("stop", "咳")]
     texts = ["発熱が続く", "咳", "咳"]
     documents = [Document(str(k), text) for k, text in enumerate(texts)]
-    pieces = [tagger.Piece(k, 0, text, ()) for k, text in enumerate(texts)]
-    table = tagger.damage_table(tagger.predictions_of(documents, pieces, outcomes, settings()))
+    pieces = [icl.Piece(k, 0, text, ()) for k, text in enumerate(texts)]
+    table = icl.damage_table(icl.predictions_of(documents, pieces, outcomes, settings()))
     assert table.loc["answer: length", "notes (of 3)"] == 1 and table.loc["answer: refusal", "times"] == 1
     assert table.loc["tag unclosed", "times"] == table.loc["cut off", "times"] == 1
 
@@ -190,9 +190,9 @@ def test_a_server_around_a_model_answers_like_the_model_in_this_process(micro_ll
     try:
         remote = replace(settings_for(int(server.stdout.readline()), tmp_path), prompt="tiny_icl", unit="sentence",
                          tokens_per_character=1.0, timeout=60.0)  # fmt: skip
-        there = tagger.fit(notes, remote, seed=0).predict(notes[:2])
+        there = icl.fit(notes, remote, seed=0).predict(notes[:2])
     finally:
         server.kill()
-    here = tagger.fit(notes, replace(local, shots=0), seed=0).predict(notes[:2])
+    here = icl.fit(notes, replace(local, shots=0), seed=0).predict(notes[:2])
     assert [p.entities for p in there] == [p.entities for p in here]
     assert all(p.raw for p in there)

@@ -172,12 +172,12 @@ def row_lengths(corpus: Corpus, values: BertSettings | LoraSettings) -> list[int
 
 def prompt_lengths(s: study.Study, system: study.System, train: str, values: IclSettings) -> list[int]:
     """Tokens of each prompt with the longest answer that it may have; counted or estimated as in `row_lengths`."""
-    from nbutils.prompting import tagger
+    from nbutils.prompting import tagger as icl
     from nbutils.prompting.prompts import answer_limit, prompt_string
 
     n_tokens = _token_counter(values)
     corpora = {name: _corpus(s, name)[0] for name in {train, *s.evaluate}}
-    tagger = tagger.fit(study.split(s, corpora[train])[0], values, seed=system.seeds[0])
+    tagger = icl.fit(study.split(s, corpora[train])[0], values, seed=system.seeds[0])
     targets = [study.evaluation_corpus(s, corpora, train, name) for name in s.evaluate]
     lengths = [
         n_tokens(prompt_string(piece.prompt)) + CHAT + answer_limit(piece.text, values)

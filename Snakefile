@@ -10,21 +10,26 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
-from nbutils import study as studies
+from nbutils.study.corpora import corpus_files
+from nbutils.study.corpora import second_files
+from nbutils.study.file import load_study
+from nbutils.study.notebooks import NOTEBOOKS
+from nbutils.study.notebooks import analyses
+from nbutils.study.systems import tiny_kinds
 from nbutils.corpus.formats import DataError
 
 try:
-    STUDY = studies.load(config.get("study", "studies/demo.yaml"))
-    PATHS = studies.corpus_files(STUDY)
-    ANALYSES = studies.analyses(STUDY)
+    STUDY = load_study(config.get("study", "studies/demo.yaml"))
+    PATHS = corpus_files(STUDY)
+    ANALYSES = analyses(STUDY)
 except DataError as error:
     raise SystemExit(f"\n{error}\n")
 
 NAME = STUDY.name
 GRID = [(s.name, train, seed) for s, train, seed in STUDY.runs()]
-OF_KIND = {kind: [s.name for s in STUDY.systems.values() if s.kind == kind] for kind in studies.SETTINGS}
+OF_KIND = {kind: [s.name for s in STUDY.systems.values() if s.kind == kind] for kind in KINDS}
 # One thread a job: the jobs share the cores, and the same number of threads gives the same sums.
-PAPERMILL = "OMP_NUM_THREADS={threads} TOKENIZERS_PARALLELISM=false {sys.executable} -m nbutils.execute --no-progress-bar --log-level ERROR -k python3"
+PAPERMILL = "OMP_NUM_THREADS={threads} TOKENIZERS_PARALLELISM=false {sys.executable} -m nbutils.study.papermill --no-progress-bar --log-level ERROR -k python3"
 LOG = f"runs/{NAME}/logs"
 # Of what could start, the longest jobs first: so no core waits at the end for another one's.
 LONG = {"lora": 2, "icl": 1}
@@ -40,7 +45,7 @@ def one_of(names):
 
 
 def tiny_models(wildcards):
-    kinds = studies.tiny_kinds(STUDY, wildcards.system)
+    kinds = tiny_kinds(STUDY, wildcards.system)
     return [f"models/{NAME}/{wildcards.train}/{kind}/config.json" for kind in kinds]
 
 
@@ -84,7 +89,7 @@ rule explore:
 
 RUN = f"runs/{NAME}/{{system}}/{{train}}/seed-{{seed}}"
 
-for kind, notebook_of_kind in studies.NOTEBOOKS.items():
+for kind, notebook_of_kind in NOTEBOOKS.items():
 
     rule:
         """One run: fit on one corpus with one seed, tag every evaluation corpus."""
@@ -140,7 +145,7 @@ for analysis, parameters in ANALYSES.items():
         input:
             PATHS,
             [] if analysis in WITHOUT_RUNS else [f"runs/{NAME}/{s}/{t}/seed-{n}/notebook.ipynb" for s, t, n in GRID],
-            studies.second_files(STUDY) if analysis == "02_inter_annotator_agreement" else [],
+            second_files(STUDY) if analysis == "02_inter_annotator_agreement" else [],
             notebook=f"notebooks/{analysis}.ipynb",
         output:
             f"runs/{NAME}/notebooks/{analysis}.ipynb",

@@ -15,7 +15,7 @@ from IPython.display import HTML
 from nbutils import views
 from nbutils.corpus import Corpus, Document, Prediction
 from nbutils.privacy import shown
-from nbutils.runs import Run
+from nbutils.study.runs import Run
 
 ALL = "all"
 GROUPS = ("case", "physician")

@@ -10,8 +10,10 @@ from collections.abc import Iterable, Mapping
 import pandas as pd
 
 from nbutils.corpus import Corpus
-from nbutils.runs import Run
-from nbutils.study import Study, evaluation_corpus
+from nbutils.scoring.calibration import area_under_risk, expected_calibration_error, outcomes
+from nbutils.study.corpora import evaluation_corpus
+from nbutils.study.file import Study
+from nbutils.study.runs import Run
 
 KEYS = ["system", "train", "evaluate"]
 

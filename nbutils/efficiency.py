@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from nbutils.runs import Run
-from nbutils.study import Study
+from nbutils.study.file import Study
+from nbutils.study.runs import Run
 
 COLUMNS = [
     "system", "train", "seed", "training (s)", "p50 (ms a note)", "p95 (ms a note)", "ms per 1,000 characters",

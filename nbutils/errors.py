@@ -16,9 +16,10 @@ import pandas as pd
 
 from nbutils.corpus import Corpus, Document, Entity, Prediction, lines
 from nbutils.privacy import shown
-from nbutils.runs import Run
 from nbutils.scoring.spans import pair
-from nbutils.study import Study, evaluation_corpus, split
+from nbutils.study.corpora import evaluation_corpus, split
+from nbutils.study.file import Study
+from nbutils.study.runs import Run
 
 FALSE_POSITIVE, FALSE_NEGATIVE = "false positive", "false negative"
 BORDER_KINDS = ("too short", "too long", "shifted", "split", "merged")

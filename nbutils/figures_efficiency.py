@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from nbutils.plots import COLOURS, HATCHES, system_styles, use_style
-from nbutils.study import Study
+from nbutils.study.file import Study
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from nbutils.generalisation import BEYOND, ID, OOD, WHOLE
 from nbutils.plots import COLOURS, HATCHES, system_styles, use_style
 from nbutils.statistics import INTERVAL
-from nbutils.study import Study
+from nbutils.study.file import Study
 
 MARKERS = ("o", "s", "^", "D")
 

@@ -20,7 +20,7 @@ from nbutils.scoring.resampling import Evaluation
 from nbutils.scoring.variance import COMPONENTS
 from nbutils.statistics import INTERVAL
 from nbutils.stratify import STRATA, corpus_grid, grid, outliers
-from nbutils.study import Study
+from nbutils.study.file import Study
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 

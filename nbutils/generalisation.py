@@ -24,6 +24,7 @@ from nbutils.scoring.resampling import Evaluation, f1_interval
 from nbutils.scoring.spans import exact_document, exact_scores
 from nbutils.statistics import INTERVAL
 from nbutils.taggers import Tagger, crf
+from nbutils.taggers.dictionary import fit_dictionary
 from nbutils.taggers.settings import CrfSettings
 
 KEYS = ("case", "physician")

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from nbutils.analysis.exploration import entity_lengths, line_lengths
 from nbutils.corpus import Corpus
-from nbutils.study import Study
+from nbutils.study.file import Study
 
 # Okabe and Ito's palette is told apart by colour-blind readers; the hatches tell bars apart in grey print.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")

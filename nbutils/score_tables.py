@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping
 import pandas as pd
 
 from nbutils.corpus import Corpus
-from nbutils.runs import Run
 from nbutils.scoring.spans import (
     FREQUENCIES,
     PARTIAL_MODES,
@@ -19,7 +18,9 @@ from nbutils.scoring.spans import (
     partial_scores,
     scores_by_frequency,
 )
-from nbutils.study import Study, evaluation_corpus, split
+from nbutils.study.corpora import evaluation_corpus, split
+from nbutils.study.file import Study
+from nbutils.study.runs import Run
 
 KEY = ["system", "train", "evaluate"]
 SEEN = "seen (all but unseen)"

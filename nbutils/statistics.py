@@ -14,10 +14,12 @@ import numpy as np
 import pandas as pd
 
 from nbutils.corpus import Corpus, Prediction
-from nbutils.runs import Run
+from nbutils.scoring.permutation import holm, permutation_test
 from nbutils.scoring.resampling import Evaluation, document_counts, f1_interval, is_crossed
 from nbutils.scoring.spans import exact_scores
-from nbutils.study import Study, evaluation_corpus, split
+from nbutils.study.corpora import evaluation_corpus, split
+from nbutils.study.file import Study
+from nbutils.study.runs import Run
 
 INTERVAL = ["95 % from", "95 % to"]
 Key = tuple[str, str, str]  # system, training corpus, evaluation corpus

@@ -13,10 +13,11 @@ import numpy as np
 import pandas as pd
 
 from nbutils.corpus import Corpus, Document
-from nbutils.scoring.permutation import holm
+from nbutils.scoring.permutation import holm, spread_test
 from nbutils.scoring.resampling import Evaluation, f1_of
+from nbutils.scoring.variance import COMPONENTS, component_draws, variance_components
 from nbutils.statistics import INTERVAL, Key
-from nbutils.study import Study
+from nbutils.study.file import Study
 
 STRATA = ("physician", "case")
 def in_setting(study: Study, evaluated: Mapping[Key, Evaluation], train: str, evaluate: str) -> dict[str, Evaluation]:

@@ -14,9 +14,10 @@ import pandas as pd
 from nbutils import ROOT
 from nbutils.corpus import Corpus
 from nbutils.files import written_whole
-from nbutils.runs import Run
 from nbutils.scoring.spans import Scores, carry_certainty, certainty_scores, exact_scores, scores_by_label
-from nbutils.study import Study, evaluation_corpus
+from nbutils.study.corpora import evaluation_corpus
+from nbutils.study.file import Study
+from nbutils.study.runs import Run
 
 PAPER_TABLES = ROOT / "data" / "paper_tables"
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from nbutils import ROOT
 from nbutils.files import DataError, written_whole
-from nbutils.runs import read_run
+from nbutils.study.runs import read_run
 from nbutils.tag_job import Job, finish, here_or_below_root, lines_of, load, n_batches, prepare, tag_into
 from nbutils.taggers import Tagger
 

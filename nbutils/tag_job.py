@@ -35,7 +35,8 @@ from nbutils.corpus.formats import (
 )
 from nbutils.files import MAX_BYTES, DataError, written_whole
 from nbutils.notes import Survey, read_notes, survey
-from nbutils.runs import Run, git_commit, read_run
+from nbutils.study.provenance import git_commit
+from nbutils.study.runs import Run, read_run
 from nbutils.taggers import Tagger
 from nbutils.taggers.settings import SETTINGS
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nbutils import ROOT, agreement, study
+from nbutils import ROOT, agreement
 from nbutils.agreement import (
     Agreement,
     agreement_table,
@@ -24,6 +24,8 @@ from nbutils.agreement import (
     table_by_certainty,
 )
 from nbutils.corpus import Corpus, Document, Entity, paired
+from nbutils.study.corpora import open_corpus, open_second
+from nbutils.study.file import load_study
 
 NOTE = "発熱と咳嗽を認め、胸水なし\n右下葉に浸潤影"
 
@@ -190,6 +192,6 @@ def test_only_lines_that_differ_are_shown_counted_from_their_start():
 
 @pytest.mark.parametrize("name", ["CR", "PN"])
 def test_the_bundled_second_annotation_is_of_the_same_text(name):
-    plan = study.load(ROOT / "studies" / "demo.yaml")
-    second = study.open_second(plan, name)
-    assert len(paired(study.open_corpus(plan, name), second)) == len(second) == {"CR": 15, "PN": 30}[name]
+    plan = load_study(ROOT / "studies" / "demo.yaml")
+    second = open_second(plan, name)
+    assert len(paired(open_corpus(plan, name), second)) == len(second) == {"CR": 15, "PN": 30}[name]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbutils import ROOT, calibration, study
+from nbutils import ROOT, calibration
 from nbutils.corpus import Document, Entity, Prediction
 from nbutils.scoring.calibration import (
     area_under_risk,
@@ -15,6 +15,7 @@ from nbutils.scoring.calibration import (
     reliability,
     risk_coverage,
 )
+from nbutils.study.file import load_study
 
 FOUND = st.lists(st.tuples(st.sampled_from([0, 0.05, 0.1, 0.35, 0.5, 0.999, 1]) | st.floats(0, 1), st.booleans()),
                  min_size=1, max_size=40).map(lambda rows: table(*rows))  # fmt: skip
@@ -87,5 +88,5 @@ def test_seeds_are_pooled_and_settings_kept_apart():
     assert summary.loc[("crf", "CR", "PN"), "entities"] == 3
     assert summary.loc[("crf", "CR", "PN"), "precision (%)"] == pytest.approx(200 / 3)
     assert summary.loc[("crf", "CR", "CR"), "calibration error (points)"] == 0
-    drawn = calibration.figure(study.load(ROOT / "studies" / "demo.yaml"), found)
+    drawn = calibration.figure(load_study(ROOT / "studies" / "demo.yaml"), found)
     assert drawn.get_suptitle() == "Too sure of themselves in 1 of 2 settings"

@@ -6,14 +6,15 @@ import random
 import pandas as pd
 import pytest
 
-from nbutils import ROOT, efficiency, figures_efficiency, study
+from nbutils import ROOT, efficiency, figures_efficiency
 from nbutils.corpus import Document, Prediction
 from nbutils.efficiency import Gpu, NoteShape, floor_table
-from nbutils.runs import Run, latency, model_size
+from nbutils.study.file import load_study
+from nbutils.study.runs import Run, latency, model_size
 
 H100 = Gpu(bandwidth=3.35e12, peak=989e12, price=2.0)
 NOTE = NoteShape(prompt=700, text=600, entities=20, tag=5)
-DEMO = study.load(ROOT / "studies" / "demo.yaml")
+DEMO = load_study(ROOT / "studies" / "demo.yaml")
 
 
 class Slow:

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from nbutils import errors, figures_errors
 from nbutils.corpus import Corpus, Document, Entity, Prediction
 from nbutils.errors import FALSE_NEGATIVE, FALSE_POSITIVE, KINDS, document_errors, false_positive_kind
-from nbutils.runs import Run, write_predictions
 from nbutils.scoring.spans import exact_document
-from nbutils.study import Study, System
+from nbutils.study.file import Study, System
+from nbutils.study.runs import Run, write_predictions
 from nbutils.tables import paper_table
 
 

@@ -11,7 +11,7 @@ from nbutils import figures_errors, generalisation
 from nbutils.corpus import Corpus, Document, Entity
 from nbutils.generalisation import BEYOND, ID, NEITHER, OOD, WHOLE, first_notes, regimes
 from nbutils.scoring.spans import exact_scores
-from nbutils.study import Study, System
+from nbutils.study.file import Study, System
 from nbutils.taggers.dictionary import fit_dictionary
 
 STUDY = Study("small", {}, {"crf": System("crf", "crf", (0,), {}, "CRF")}, caption="Small.")

@@ -8,7 +8,7 @@ from nbutils import agreement, errors, privacy, views
 from nbutils.analysis.exploration import top_entities
 from nbutils.corpus import Corpus, Document, Entity, Prediction, select
 from nbutils.corpus.splits import split_by_document
-from nbutils.runs import read_predictions, write_predictions
+from nbutils.study.runs import read_predictions, write_predictions
 
 NOTE = Document("n1", "秘密病あり。\n発熱なし。\n", (Entity(0, 3), Entity(7, 9)), {"title": "秘密題", "case": "c1"})
 PUBLIC = Corpus("A", (NOTE,))

@@ -4,10 +4,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nbutils import runs, score_tables
+from nbutils import score_tables
 from nbutils.corpus import Corpus, Document, Entity, Prediction
 from nbutils.scoring.spans import FREQUENCIES, Scores, exact_scores, frequency_class, scores_by_frequency
-from nbutils.study import Study, System, evaluation_corpus, split
+from nbutils.study import runs
+from nbutils.study.corpora import evaluation_corpus, split
+from nbutils.study.file import Study, System
 
 TEXT = "発熱、咳嗽、胸痛、発熱、"
 

@@ -10,14 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import kstest
 
-from nbutils import runs
 from nbutils import statistics as stats
 from nbutils.corpus import Corpus, Document, Entity, Prediction
 from nbutils.scoring import resampling
 from nbutils.scoring.permutation import holm, permutation_test
 from nbutils.scoring.resampling import Evaluation, f1_interval, f1_of, micro_f1, standard_error
 from nbutils.scoring.spans import exact_scores
-from nbutils.study import Study, System, evaluation_corpus, split
+from nbutils.study import runs
+from nbutils.study.corpora import evaluation_corpus, split
+from nbutils.study.file import Study, System
 from tools.interval_coverage import SCENARIOS, bare_notes, covered, crossed, population_f1, simulated
 from tools.interval_coverage import crossed_notes as crossed_grid
 

@@ -21,7 +21,7 @@ from nbutils.corpus import Corpus, Document, Entity
 from nbutils.scoring.permutation import spread_test
 from nbutils.scoring.resampling import Evaluation
 from nbutils.scoring.variance import variance_components
-from nbutils.study import Study, System
+from nbutils.study.file import Study, System
 
 SYSTEMS = {name: System(name, "crf", (0,), {}, name.upper()) for name in ("old", "new")}
 STUDY = Study("s", {}, SYSTEMS, train=("CR", "PN"), evaluate=("CR", "PN"))

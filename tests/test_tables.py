@@ -3,12 +3,13 @@
 import pandas as pd
 import pytest
 
-from nbutils import ROOT, study, tables
+from nbutils import ROOT, tables
+from nbutils.study.file import load_study
 
 
 @pytest.fixture
 def plan():
-    return study.load(ROOT / "studies" / "demo.yaml")
+    return load_study(ROOT / "studies" / "demo.yaml")
 
 
 def scores(plan, values):

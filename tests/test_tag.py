@@ -19,7 +19,7 @@ from nbutils.corpus import Corpus, Document, Entity, Prediction
 from nbutils.corpus.formats import medtxt_problem, read_corpus, write_corpus
 from nbutils.files import DataError
 from nbutils.notes import read_notes, survey
-from nbutils.runs import write_run
+from nbutils.study.runs import write_run
 from nbutils.taggers import bert, crf, lora
 from nbutils.taggers.settings import BertSettings, CrfSettings, LoraSettings
 from tools import tagging_memory

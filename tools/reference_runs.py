@@ -12,10 +12,10 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from nbutils import ROOT, study
+from nbutils import ROOT
 from nbutils.files import DataError
-from nbutils.runs import read_run, run_folder
-from nbutils.study import Study
+from nbutils.study.file import Study, load_study
+from nbutils.study.runs import read_run, run_folder
 
 REFERENCE = "data/reference_runs"
 WANTED = ("run.json", "predictions/*.jsonl")
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.reference_runs", description=main.__doc__)
     parser.add_argument("file", nargs="?", default="studies/demo.yaml", help="the study file")
     try:
-        plan = study.load(parser.parse_args(arguments).file)
+        plan = load_study(parser.parse_args(arguments).file)
         folder = copy_reference(plan, ROOT / "runs", ROOT / REFERENCE)
     except DataError as error:
         print(error, file=sys.stderr)

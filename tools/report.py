@@ -21,10 +21,10 @@ from nbconvert.filters import markdown2html
 from pygments.formatters import HtmlFormatter
 
 from nbutils import ROOT, dag, plots
-from nbutils import study as study_file
 from nbutils.files import DataError, written_whole
-from nbutils.runs import read_runs
-from nbutils.study import NOTEBOOKS, Study
+from nbutils.study.file import Study, load_study
+from nbutils.study.notebooks import NOTEBOOKS
+from nbutils.study.runs import read_runs
 from tools import readmes
 from tools.notebook_outputs import WIDGET, has_outputs, notebooks
 
@@ -151,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("file", help="the study file")
     chosen = parser.parse_args(arguments)
     try:
-        study = study_file.load(chosen.file)
+        study = load_study(chosen.file)
         if chosen.command == "site":
             print(f"Open {build(study, ROOT / 'report' / study.name).relative_to(ROOT)} in a browser.")
         else:

@@ -6,9 +6,10 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
+from nbutils.calibration import KEYS
 from nbutils.plots import system_styles, use_style
 from nbutils.scoring.calibration import reliability, risk_coverage
-from nbutils.study import Study
+from nbutils.study.file import Study
 
 
 def figure(study: Study, found: pd.DataFrame, n_bins: int = 10) -> Figure:

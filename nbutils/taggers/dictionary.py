@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from tqdm.auto import tqdm
 
 from nbutils.corpus import Document, Entity, Prediction
 

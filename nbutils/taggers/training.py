@@ -19,6 +19,8 @@ from transformers import Trainer, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback
 from transformers.training_args import ParallelMode
 
+from nbutils.taggers.models import device, memory_hint
+
 
 def train(
     model: torch.nn.Module,

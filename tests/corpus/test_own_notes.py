@@ -4,10 +4,11 @@ import json
 
 import pytest
 
-from nbutils import study
 from nbutils.corpus import Entity
 from nbutils.corpus.formats import files_of, read_corpus
 from nbutils.files import DataError
+from nbutils.study.__main__ import main
+from nbutils.study.file import load_study
 
 
 def brat(folder, ann, text="発熱と咳嗽あり。\n", name="1", encoding="utf-8"):
@@ -343,10 +344,10 @@ def test_bare_text_is_read_to_be_tagged_but_not_to_learn_from(tmp_path):
     assert read_corpus(tmp_path, "text").documents[0].text == "発熱"
     plan = "corpora:\n  A: {path: data/cr}\n  N: {path: %s, format: text}\nsystems:\n  crf:\n"
     path = written(tmp_path, "s.yaml", plan % tmp_path)
-    assert study.load(path).train == study.load(path).evaluate == ("A",)
+    assert load_study(path).train == load_study(path).evaluate == ("A",)
     path = written(tmp_path, "s.yaml", plan % tmp_path + "evaluate: [N]\n")
     with pytest.raises(DataError, match="N is bare text"):
-        study.load(path)
+        load_study(path)
 
 
 def test_the_check_tells_what_was_read_and_what_was_left_out(tmp_path, capsys):
@@ -355,7 +356,7 @@ def test_the_check_tells_what_was_read_and_what_was_left_out(tmp_path, capsys):
     path = written(
         tmp_path, "s.yaml", f"corpora:\n  A: {{path: data/cr}}\n  MINE: {mine}\nsystems:\n  crf:\ntrain: [A]\n"
     )
-    assert study.main(["check", str(path)]) == 0
+    assert main(["check", str(path)]) == 0
     out = capsys.readouterr().out
     assert "MINE (private): 1 notes, 1 entities, 1 cases" in out and 'of the type "Drug"' in out
     assert "発熱" not in out

@@ -12,12 +12,14 @@ import pytest
 import servers
 from test_calls import notes_of, serve, settings_for, tag
 
-from nbutils import ROOT, study
+from nbutils import ROOT
 from nbutils.corpus import Corpus, Document, Entity
 from nbutils.files import DataError
 from nbutils.prompting import guard
 from nbutils.prompting import tagger as icl
 from nbutils.prompting.endpoint import Endpoint
+from nbutils.study.__main__ import main
+from nbutils.study.file import load_study
 from nbutils.taggers.settings import IclSettings
 
 EXTERNAL = "https://api.example.org/v1"
@@ -112,7 +114,7 @@ def test_a_study_is_refused_before_it_starts_if_any_run_would_send_private_text(
 ):
     path = tmp_path / "s.yaml"
     path.write_text(STUDY % (train, evaluate, shots), encoding="utf-8")
-    assert study.main(["check", str(path)]) == (0 if allowed else 1)
+    assert main(["check", str(path)]) == (0 if allowed else 1)
     assert allowed or 'corpus "WARD" is marked private' in capsys.readouterr().err
 
 
@@ -127,7 +129,7 @@ def test_settings_that_do_not_go_together_are_refused_when_the_study_is_read(tmp
     path = tmp_path / "s.yaml"
     path.write_text(f"corpora: {{A: {{path: data/cr}}}}\nsystems:\n  icl: {{model: m, {line}}}\n", encoding="utf-8")
     with pytest.raises(DataError, match=sentence):
-        study.load(path)
+        load_study(path)
 
 
 class Elsewhere(BaseHTTPRequestHandler):

@@ -16,7 +16,7 @@ from nbutils.corpus.formats import read_corpus
 from nbutils.files import DataError
 from nbutils.prompting import tagger as icl
 from nbutils.prompting.prompts import build_prompt, prompt_string, shortened
-from nbutils.runs import read_predictions, write_predictions
+from nbutils.study.runs import read_predictions, write_predictions
 from nbutils.taggers.settings import IclSettings
 
 

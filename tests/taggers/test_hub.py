@@ -9,8 +9,11 @@ import torch
 from huggingface_hub.errors import HTTPError
 from transformers import BertConfig, BertModel
 
-from nbutils import ROOT, study
+from nbutils import ROOT
 from nbutils.files import DataError
+from nbutils.study.__main__ import main
+from nbutils.study.file import load_study
+from nbutils.study.systems import check_models, models_of
 from nbutils.taggers import hub
 from nbutils.taggers.settings import SETTINGS
 
@@ -48,18 +51,18 @@ def answer(monkeypatch):
 def test_without_the_hub_a_study_of_real_models_is_refused_before_it_starts(no_hub, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("MEDTXT_CR", str(ROOT / "data" / "cr"))
     runs = sorted((ROOT / "runs").glob("paper/**/*"))
-    assert study.main(["check", str(ROOT / "studies" / "paper.yaml")]) == 1
+    assert main(["check", str(ROOT / "studies" / "paper.yaml")]) == 1
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and "Traceback" not in said
     assert 'study "paper": the model tohoku-nlp/bert-base-japanese-v3 is not on this machine' in said
     assert "make study STUDY=demo" in said
-    assert study.main(["execute", str(ROOT / "studies" / "paper.yaml"), "bert", "CR", "0"]) == 1
+    assert main(["execute", str(ROOT / "studies" / "paper.yaml"), "bert", "CR", "0"]) == 1
     assert sorted((ROOT / "runs").glob("paper/**/*")) == runs
 
 
 def test_the_papers_corpus_is_asked_for_by_its_variable(monkeypatch, capsys):
     monkeypatch.delenv("MEDTXT_CR", raising=False)
-    assert study.main(["check", str(ROOT / "studies" / "paper.yaml")]) == 1
+    assert main(["check", str(ROOT / "studies" / "paper.yaml")]) == 1
     assert "$MEDTXT_CR is not set" in capsys.readouterr().err
 
 
@@ -98,7 +101,7 @@ def test_the_medical_encoders_of_the_documentation_are_those_of_the_code():
 
 @pytest.mark.parametrize("name", ["paper", "laptop"])
 def test_the_models_of_our_studies_are_pinned_where_a_commit_is_known(name):
-    pinned = dict(study.models_of(study.load(ROOT / "studies" / f"{name}.yaml")))
+    pinned = dict(models_of(load_study(ROOT / "studies" / f"{name}.yaml")))
     loose = {model for model, revision in pinned.items() if not hub.is_pinned(revision)}
     assert loose <= {"tokyotech-llm/Llama-3.1-Swallow-8B-Instruct-v0.2"}  # no source names its commit
 
@@ -107,13 +110,13 @@ def test_the_papers_study_is_sound_and_the_hub_is_asked_for_the_models_that_run_
     monkeypatch.setenv("MEDTXT_CR", str(ROOT / "data" / "cr"))
     asked = []
     monkeypatch.setattr(hub, "check", lambda model, *_: asked.append(model) or [])
-    assert study.main(["check", str(ROOT / "studies" / "paper.yaml")]) == 0
+    assert main(["check", str(ROOT / "studies" / "paper.yaml")]) == 0
     assert "28 runs" in capsys.readouterr().out  # four systems of three seeds, two of one; two training corpora
     assert asked == ["tohoku-nlp/bert-base-japanese-v3", "tokyotech-llm/Llama-3.1-Swallow-8B-Instruct-v0.2"]
 
 
 def test_the_papers_study_has_the_rows_of_table_3_in_its_order():
-    systems = study.load(ROOT / "studies" / "paper.yaml").systems
+    systems = load_study(ROOT / "studies" / "paper.yaml").systems
     assert list(systems) == ["bert", "lora", "swallow-zero", "swallow-few", "gpt-4o-zero", "gpt-4o-few"]
     for name, s in systems.items():
         assert s.settings.get("shots", 0) == name.endswith("few")
@@ -122,7 +125,7 @@ def test_the_papers_study_has_the_rows_of_table_3_in_its_order():
 
 
 def test_the_papers_study_has_table_2():
-    systems = study.load(ROOT / "studies" / "paper.yaml").systems
+    systems = load_study(ROOT / "studies" / "paper.yaml").systems
     bert, lora = (SETTINGS[k](**systems[k].settings) for k in ("bert", "lora"))
     assert (bert.learning_rate, bert.max_length, bert.epochs, bert.batch_size) == (2e-5, 512, 10, 8)
     assert (bert.weight_decay, bert.warmup, bert.accumulation) == (0, 0, 1)
@@ -135,9 +138,9 @@ def test_four_bits_without_the_package_is_refused_before_training(tmp_path, monk
     path.write_text(
         "corpora: {A: {path: data/cr}}\nsystems: {lora: {model: owner/name, load_in_4bit: true}}\n", encoding="utf-8"
     )
-    monkeypatch.setattr(study, "find_spec", lambda _: None)
+    monkeypatch.setattr("nbutils.study.systems.find_spec", lambda _: None)
     with pytest.raises(DataError, match=r"\[quant\]"):
-        study.check_models(study.load(path))
+        check_models(load_study(path))
 
 
 # --- weights ----------------------------------------------------------------------------------------------------------
@@ -203,5 +206,5 @@ def test_a_model_whose_download_was_cut_off_is_not_taken_for_whole(tmp_path, mon
 @pytest.mark.hub
 def test_the_pinned_models_are_on_the_hub():
     for name in ("paper", "laptop"):
-        for model, revision in study.models_of(study.load(ROOT / "studies" / f"{name}.yaml")):
+        for model, revision in models_of(load_study(ROOT / "studies" / f"{name}.yaml")):
             assert hub._ask_hub(model, revision, model).siblings

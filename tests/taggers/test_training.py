@@ -11,11 +11,12 @@ import pytest
 import torch
 from transformers.trainer_callback import TrainerCallback
 
-from nbutils import study
 from nbutils.corpus import Corpus, sentence_spans
 from nbutils.corpus.formats import write_medtxt
 from nbutils.files import DataError
-from nbutils.runs import checkpoint_folder
+from nbutils.study.execute import execute
+from nbutils.study.file import load_study
+from nbutils.study.runs import checkpoint_folder
 from nbutils.taggers import bert, lora, training
 from nbutils.taggers.settings import BertSettings, LoraSettings
 from nbutils.taggers.usage import Tokens
@@ -221,7 +222,7 @@ def small_study(folder, notes, model, checkpoint_steps, epochs, batch_size):
         f"  bert: {{model: {model}, epochs: {epochs}, batch_size: {batch_size}, learning_rate: 2.0e-3}}\n",
         encoding="utf-8",
     )
-    return study.load(path)
+    return load_study(path)
 
 
 def predicted(run):
@@ -230,13 +231,13 @@ def predicted(run):
 
 def test_a_run_of_a_study_that_was_cut_off_goes_on_and_leaves_no_checkpoint(micro_encoder, notes, cut, tmp_path):
     plan = small_study(tmp_path, notes, micro_encoder, checkpoint_steps=2, epochs=2, batch_size=8)
-    whole = study.execute(plan, "bert", "A", 0, runs=tmp_path / "whole", progress=False)
+    whole = execute(plan, "bert", "A", 0, runs=tmp_path / "whole", progress=False)
     cut(3)
     with pytest.raises(Cut):
-        study.execute(plan, "bert", "A", 0, runs=tmp_path / "runs", progress=False)
+        execute(plan, "bert", "A", 0, runs=tmp_path / "runs", progress=False)
     assert list((tmp_path / "runs").rglob("checkpoint-2")) and not list((tmp_path / "runs").rglob("run.json"))
     began = cut(None)
-    run = study.execute(plan, "bert", "A", 0, runs=tmp_path / "runs", progress=False)
+    run = execute(plan, "bert", "A", 0, runs=tmp_path / "runs", progress=False)
     assert began == [2] and run.record["resumed"] and not whole.record["resumed"]
     assert not (run.folder / "checkpoints").exists()
     assert predicted(run) == predicted(whole)
@@ -244,8 +245,8 @@ def test_a_run_of_a_study_that_was_cut_off_goes_on_and_leaves_no_checkpoint(micr
 
 def test_a_process_that_is_killed_while_it_trains_goes_on_to_the_same_predictions(micro_encoder, notes, tmp_path):
     plan = small_study(tmp_path, notes, micro_encoder, checkpoint_steps=1, epochs=6, batch_size=4)
-    whole = study.execute(plan, "bert", "A", 0, runs=tmp_path / "whole", progress=False)
-    call = f"study.execute(study.load({str(plan.path)!r}), 'bert', 'A', 0, runs={str(tmp_path)!r})"
+    whole = execute(plan, "bert", "A", 0, runs=tmp_path / "whole", progress=False)
+    call = f"study.execute(load_study({str(plan.path)!r}), 'bert', 'A', 0, runs={str(tmp_path)!r})"
     command = [sys.executable, "-c", f"from nbutils import study; {call}"]
     threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
     process = subprocess.Popen(command, env=os.environ | threads, stderr=subprocess.DEVNULL)
@@ -253,7 +254,7 @@ def test_a_process_that_is_killed_while_it_trains_goes_on_to_the_same_prediction
         time.sleep(0.05)
     process.kill()
     assert process.wait() == -signal.SIGKILL
-    run = study.execute(plan, "bert", "A", 0, runs=tmp_path, progress=False)
+    run = execute(plan, "bert", "A", 0, runs=tmp_path, progress=False)
     assert run.record["resumed"]
     assert predicted(run) == predicted(whole)
 

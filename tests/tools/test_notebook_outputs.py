@@ -7,7 +7,7 @@ import nbformat
 import pytest
 
 from nbutils.files import DataError
-from nbutils.study import NOTEBOOKS
+from nbutils.study.notebooks import NOTEBOOKS
 from tools import notebook_outputs
 
 COMPARED = [path for path in notebook_outputs.notebooks() if notebook_outputs.is_compared(path)]

@@ -9,8 +9,12 @@ import pytest
 import torch
 from transformers import AutoConfig, LlamaConfig
 
-from nbutils import ROOT, study
+from nbutils import ROOT
 from nbutils.files import DataError
+from nbutils.study import systems
+from nbutils.study.corpora import open_corpus, split
+from nbutils.study.file import load_study
+from nbutils.study.systems import models_of
 from nbutils.taggers import bert, lora, training
 from nbutils.taggers.settings import BertSettings, LoraSettings
 from tools import plan
@@ -47,7 +51,7 @@ def test_every_architecture_file_names_its_source_and_builds():
 
 def test_the_studies_of_real_models_use_architectures_that_are_known():
     for name in ("paper", "laptop"):
-        for model, _ in study.models_of(study.load(ROOT / "studies" / f"{name}.yaml")):
+        for model, _ in models_of(load_study(ROOT / "studies" / f"{name}.yaml")):
             assert plan.architecture(model)["config"]
 
 
@@ -200,12 +204,12 @@ def test_a_prompted_model_takes_its_weights_the_keys_and_values_and_more_with_ea
 
 def test_the_tokens_of_a_prompt_hold_guideline_example_note_and_answer(monkeypatch):
     monkeypatch.delenv("MEDTXT_CR", raising=False)
-    s = study.load(ROOT / "studies" / "paper.yaml")
+    s = load_study(ROOT / "studies" / "paper.yaml")
     zero, few = (
-        plan.prompt_lengths(s, s.systems[name], "PN", study.settings(s, s.systems[name], "PN"))
+        plan.prompt_lengths(s, s.systems[name], "PN", systems.settings(s, s.systems[name], "PN"))
         for name in ("swallow-zero", "swallow-few")
     )
-    target = study.split(s, study.open_corpus(s, "PN"))[1]
+    target = split(s, open_corpus(s, "PN"))[1]
     assert len(zero) == len(few) > len(target)  # PN's test part, and all of CR
     assert all(a < b for a, b in zip(zero, few, strict=True))
 

@@ -5,11 +5,13 @@ from dataclasses import replace
 
 import pytest
 
-from nbutils import ROOT, runs, study
+from nbutils import ROOT
 from nbutils.corpus import Corpus, Document, Entity, Prediction, fingerprint
 from nbutils.corpus.formats import write_medtxt
 from nbutils.files import DataError
-from nbutils.study import CorpusEntry
+from nbutils.study import runs
+from nbutils.study.corpora import evaluation_corpus, open_corpora
+from nbutils.study.file import CorpusEntry, load_study
 from tools import reference_runs
 
 KEPT = ROOT / reference_runs.REFERENCE
@@ -26,17 +28,17 @@ def plan(tmp_path):
         "seeds: [0]\nsystems: {crf: {iterations: 5}}\n",
         encoding="utf-8",
     )
-    return study.load(path)
+    return load_study(path)
 
 
 @pytest.fixture
 def finished(plan, tmp_path):
     """A finished study with all that a run leaves behind."""
-    corpora = study.open_corpora(plan)
+    corpora = open_corpora(plan)
     for _, train, seed in plan.runs():
         folder = runs.run_folder(tmp_path / "runs", plan.name, "crf", train, seed)
         for name in plan.evaluate:
-            gold = study.evaluation_corpus(plan, corpora, train, name)
+            gold = evaluation_corpus(plan, corpora, train, name)
             found = [Prediction(d.id, (Entity(0, 2, score=1 / 3),)) for d in gold]
             runs.write_predictions(found, gold, folder / "predictions" / f"{name}.jsonl")
         (folder / "model").mkdir()
@@ -62,9 +64,9 @@ def test_the_reference_has_records_predictions_and_tables_but_no_model_and_no_no
 
 def test_the_reference_reads_as_the_runs_it_was_copied_from(plan, finished, tmp_path):
     reference_runs.copy_reference(plan, finished, tmp_path / "reference")
-    corpora = study.open_corpora(plan)
+    corpora = open_corpora(plan)
     for there, here in zip(*(runs.read_runs(tmp_path / f, plan.name) for f in ("reference", "runs")), strict=True):
-        gold = study.evaluation_corpus(plan, corpora, here.train, "PN")
+        gold = evaluation_corpus(plan, corpora, here.train, "PN")
         assert there.record == here.record and there.predictions(gold) == here.predictions(gold)
 
 
@@ -126,8 +128,8 @@ def test_without_any_run_a_sentence_says_what_to_do(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", sorted(p.name for p in KEPT.glob("[!.]*")) if KEPT.exists() else [])
 def test_the_reference_runs_are_complete_and_of_the_bundled_notes(name):
-    plan = study.load(ROOT / "studies" / f"{name}.yaml")
-    marks = {corpus: fingerprint(notes) for corpus, notes in study.open_corpora(plan).items()}
+    plan = load_study(ROOT / "studies" / f"{name}.yaml")
+    marks = {corpus: fingerprint(notes) for corpus, notes in open_corpora(plan).items()}
     found = {(run.system, run.train, run.seed): run for run in runs.read_runs(KEPT, name)}
     assert set(found) == {(system.name, train, seed) for system, train, seed in plan.runs()}
     assert all(mark == marks[corpus] for run in found.values() for corpus, mark in run.record["corpora"].items())

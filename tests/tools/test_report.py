@@ -8,8 +8,9 @@ import nbformat
 import networkx as nx
 import pytest
 
-from nbutils import ROOT, dag, study
+from nbutils import ROOT, dag
 from nbutils.files import DataError
+from nbutils.study.file import load_study
 from tools import notebook_outputs, report
 
 DOT = """digraph snakemake_dag {
@@ -29,7 +30,7 @@ DOT = """digraph snakemake_dag {
 @pytest.fixture
 def site(tmp_path, monkeypatch):
     """The demo's site with one executed notebook, whose output tries to be markup, and a widget."""
-    plan = study.load(ROOT / "studies" / "demo.yaml")
+    plan = load_study(ROOT / "studies" / "demo.yaml")
     cell = nbformat.v4.new_code_cell("x", execution_count=1)
     cell.outputs = [
         nbformat.v4.new_output("stream", text="<script>alert(1)</script>"),
@@ -73,7 +74,7 @@ def test_an_output_cannot_put_markup_into_a_page_and_a_widget_leaves_nothing(sit
 
 def test_a_study_without_a_table_gives_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr(report, "ROOT", tmp_path)
-    plan = replace(study.load(ROOT / "studies" / "demo.yaml"), figures="nowhere")
+    plan = replace(load_study(ROOT / "studies" / "demo.yaml"), figures="nowhere")
     with pytest.raises(DataError, match="run `make study`"):
         report.build(plan, tmp_path / "site")
 
@@ -92,7 +93,7 @@ def test_the_picture_names_every_rule_its_jobs_and_its_notebook():
 
 
 def test_every_rule_of_the_whole_study_has_its_notebook_in_the_picture():
-    plan = study.load(ROOT / "studies" / "demo.yaml")
+    plan = load_study(ROOT / "studies" / "demo.yaml")
     jobs = set(dag.rules(dag.job_graph(plan))) - {"study", "tiny_model"}  # these two execute no notebook
     assert {s.kind for s in plan.systems.values()} <= jobs and "efficiency" in jobs
     assert {rule: (ROOT / "notebooks" / f"{dag._NOTEBOOK_OF.get(rule)}.ipynb").exists() for rule in jobs} == (

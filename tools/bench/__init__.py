@@ -19,7 +19,7 @@ from nbutils import ROOT
 from nbutils.figures_efficiency import speed_ups
 from nbutils.files import written_whole
 from nbutils.plots import save
-from nbutils.runs import provenance
+from nbutils.study.provenance import provenance
 from tools.bench import decoding, others
 
 LINES = {1: 12, 8: 16, 32: 32}  # by batch size; of one text at a time fewer are enough
@@ -35,7 +35,7 @@ def main() -> None:
     chosen = parser.parse_args()
     transformers.logging.set_verbosity_error()
     begin = time.perf_counter()
-    decoding = decoding.measure(QUICK if chosen.quick else LINES, (0, 400), chosen.hidden, chosen.layers, _say)
+    decoded = decoding.measure(QUICK if chosen.quick else LINES, (0, 400), chosen.hidden, chosen.layers, _say)
     training = others.training(24 if chosen.quick else 128, _say)
     scoring = others.scoring(2_000 if chosen.quick else 100_000, _say)
     resampling = others.bootstrapping(100 if chosen.quick else 1000)

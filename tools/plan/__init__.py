@@ -20,10 +20,14 @@ from typing import Any
 
 import pandas as pd
 
-from nbutils import ROOT, study
-from nbutils.corpus import Corpus, entities_within, sentence_spans
+from nbutils import ROOT
+from nbutils.corpus import Corpus, entities_within, select, sentence_spans
 from nbutils.corpus.formats import read_corpus
 from nbutils.files import DataError
+from nbutils.study import systems
+from nbutils.study.corpora import corpus_path, evaluation_corpus, open_corpus, split
+from nbutils.study.execute import STEPWISE
+from nbutils.study.file import Study, System, load_study
 from nbutils.taggers.settings import BertSettings, IclSettings, LoraSettings
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -52,7 +56,7 @@ DEVICES = {
 }
 
 
-def plan(s: study.Study, device: Device, efficiency: float = 0.4) -> pd.DataFrame:
+def plan(s: Study, device: Device, efficiency: float = 0.4) -> pd.DataFrame:
     """One column for each system that loads a neural model and each training corpus, one row for each quantity.
 
     A prompted model is not trained, so only its memory is estimated; one behind an endpoint costs no memory here.
@@ -66,7 +70,7 @@ def plan(s: study.Study, device: Device, efficiency: float = 0.4) -> pd.DataFram
     columns = {}
     for system in s.systems.values():
         for train in s.train:
-            if system.kind in study.STEPWISE:
+            if system.kind in STEPWISE:
                 columns[f"{system.name} ← {train}"] = _column(s, system, train, device, efficiency)
             elif system.kind == "icl" and not system.settings.get("endpoint"):
                 columns[f"{system.name} ← {train}"] = _prompting_column(s, system, train, device)
@@ -75,8 +79,8 @@ def plan(s: study.Study, device: Device, efficiency: float = 0.4) -> pd.DataFram
     return pd.DataFrame(columns).reindex(list(max(columns.values(), key=len))).fillna("—")
 
 
-def _column(s: study.Study, system: study.System, train: str, device: Device, efficiency: float) -> dict[str, str]:
-    values = study.settings(s, system, train)
+def _column(s: Study, system: System, train: str, device: Device, efficiency: float) -> dict[str, str]:
+    values = systems.settings(s, system, train)
     corpus, stand_in = training_part(s, train)
     lengths = row_lengths(corpus, values)
     cost = _cost(values, min(values.batch_size, len(lengths)), max(lengths))
@@ -98,8 +102,8 @@ def _column(s: study.Study, system: study.System, train: str, device: Device, ef
     }
 
 
-def _prompting_column(s: study.Study, system: study.System, train: str, device: Device) -> dict[str, str]:
-    values = study.settings(s, system, train)
+def _prompting_column(s: Study, system: System, train: str, device: Device) -> dict[str, str]:
+    values = systems.settings(s, system, train)
     lengths = prompt_lengths(s, system, train, values)
     rows = min(values.decode_batch_size, len(lengths))
     parameters, weights, peak = _prompting_cost(values.model, values.revision, values.bf16, rows, max(lengths))
@@ -138,18 +142,18 @@ def optimiser_steps(n_rows: int, values: Any) -> int:
 # --- what is trained on -----------------------------------------------------------------------------------------------
 
 
-def training_part(s: study.Study, train: str) -> tuple[Corpus, bool]:
+def training_part(s: Study, train: str) -> tuple[Corpus, bool]:
     """The training part of a corpus, and whether the bundled case reports had to stand in for one that is not here."""
     corpus, stand_in = _corpus(s, train)
-    return study.split(s, corpus)[0], stand_in
+    return split(s, corpus)[0], stand_in
 
 
-def _corpus(s: study.Study, name: str) -> tuple[Corpus, bool]:
+def _corpus(s: Study, name: str) -> tuple[Corpus, bool]:
     try:
-        study.corpus_path(s, name)
+        corpus_path(s, name)
     except DataError:
-        return study.select(read_corpus(ROOT / STAND_IN, "medtxt", name), s.labels, s.certainties), True
-    return study.open_corpus(s, name), False
+        return select(read_corpus(ROOT / STAND_IN, "medtxt", name), s.labels, s.certainties), True
+    return open_corpus(s, name), False
 
 
 def row_lengths(corpus: Corpus, values: BertSettings | LoraSettings) -> list[int]:
@@ -170,15 +174,15 @@ def row_lengths(corpus: Corpus, values: BertSettings | LoraSettings) -> list[int
     return [min(prompt + 2 * math.ceil(n * rate) + TAGS * e, values.max_length) for n, e in rows]
 
 
-def prompt_lengths(s: study.Study, system: study.System, train: str, values: IclSettings) -> list[int]:
+def prompt_lengths(s: Study, system: System, train: str, values: IclSettings) -> list[int]:
     """Tokens of each prompt with the longest answer that it may have; counted or estimated as in `row_lengths`."""
     from nbutils.prompting import tagger as icl
     from nbutils.prompting.prompts import answer_limit, prompt_string
 
     n_tokens = _token_counter(values)
     corpora = {name: _corpus(s, name)[0] for name in {train, *s.evaluate}}
-    tagger = icl.fit(study.split(s, corpora[train])[0], values, seed=system.seeds[0])
-    targets = [study.evaluation_corpus(s, corpora, train, name) for name in s.evaluate]
+    tagger = icl.fit(split(s, corpora[train])[0], values, seed=system.seeds[0])
+    targets = [evaluation_corpus(s, corpora, train, name) for name in s.evaluate]
     lengths = [
         n_tokens(prompt_string(piece.prompt)) + CHAT + answer_limit(piece.text, values)
         for target in targets
@@ -317,7 +321,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         chosen.memory or device.memory,
     )
     try:
-        s = study.load(chosen.file)
+        s = load_study(chosen.file)
         table = plan(s, device, chosen.efficiency)
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)

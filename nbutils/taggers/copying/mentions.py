@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 from nbutils.corpus import Entity
+from nbutils.taggers.dictionary import longest_matches
 
 LONGEST = 40  # characters of a mention that is remembered
 MOST = 50_000  # mentions remembered, so memory stays flat

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from nbutils import runs
 from nbutils.corpus import Corpus, Document, Entity, Prediction
 from nbutils.files import DataError
+from nbutils.study import runs
 
 CORPUS = Corpus("CR", (Document("1", "肺癌を認めた"), Document("2", "異常なし")))
 FOUND = [

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbutils import ROOT, study, tables
+from nbutils import ROOT, tables
 from nbutils.corpus import (
     CERTAINTIES,
     MEDTXT_TAGS,
@@ -25,6 +25,11 @@ from nbutils.corpus import (
 from nbutils.corpus.formats import read_corpus
 from nbutils.files import DataError
 from nbutils.scoring.spans import carry_certainty, certainty_scores, exact_scores
+from nbutils.study import systems
+from nbutils.study.corpora import corpus_path, open_corpora, open_corpus, split
+from nbutils.study.execute import execute
+from nbutils.study.file import load_study
+from nbutils.study.systems import build_tiny
 from nbutils.taggers import bert, crf, lora
 from nbutils.taggers.bio import bio_labels, bio_to_entities, entities_to_bio
 from nbutils.taggers.copying.decode import Copier, TagTokens
@@ -61,7 +66,7 @@ def plan(tmp_path_factory):
     (folder / "a.xml").write_text(f"<root><articles>\n{articles}\n</articles></root>", encoding="utf-8")
     path = folder / "mine.yaml"
     path.write_text(STUDY.format(folder=folder, labels=", ".join(TAGS)), encoding="utf-8")
-    return study.load(path)
+    return load_study(path)
 
 
 def one(*entities: Entity) -> Corpus:
@@ -106,9 +111,9 @@ def test_every_chosen_entity_has_one_of_the_named_types_and_can_be_taken_apart_a
 
 
 def test_the_types_of_the_bundled_study_are_the_four_certainties():
-    plan = study.load(ROOT / "studies" / "types.yaml")
+    plan = load_study(ROOT / "studies" / "types.yaml")
     assert plan.types == ("d-positive", "d-suspicious", "d-negative", "d-general")
-    assert set(labels_of(study.open_corpus(plan, "CR"))) == set(plan.types)
+    assert set(labels_of(open_corpus(plan, "CR"))) == set(plan.types)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +130,7 @@ def test_faulty_types_are_refused_with_their_mend(tmp_path, line, sentence):
     path = tmp_path / "mine.yaml"
     path.write_text(f"corpora:\n  A: {{path: data/cr}}\nsystems:\n  crf:\n{line}\n", encoding="utf-8")
     with pytest.raises(DataError) as caught:
-        study.load(path)
+        load_study(path)
     assert sentence in str(caught.value)
 
 
@@ -133,17 +138,17 @@ def test_faulty_types_are_refused_with_their_mend(tmp_path, line, sentence):
 
 
 def test_a_medtxt_file_with_all_tags_is_opened_with_every_type(plan):
-    corpus = study.open_corpus(plan, "A")
+    corpus = open_corpus(plan, "A")
     assert (
         set(labels_of(corpus)) == set(plan.types) == ({*TAGS} - {"d"}) | {f"d-{c}" for c in (*CERTAINTIES, "unmarked")}
     )
-    assert {s.kind: study.settings(plan, s, "A").labels for s in plan.systems.values()} == dict.fromkeys(
+    assert {s.kind: systems.settings(plan, s, "A").labels for s in plan.systems.values()} == dict.fromkeys(
         ("crf", "bert", "lora"), plan.types
     )
 
 
 def test_every_type_survives_bio_labels(plan):
-    for document in study.open_corpus(plan, "A"):
+    for document in open_corpus(plan, "A"):
         offsets = [(k, k + 1) for k in range(len(document.text))]
         numbers = entities_to_bio(document.entities, offsets, plan.types)
         sure = np.log(np.eye(len(bio_labels(plan.types)))[numbers] + 1e-9)
@@ -151,7 +156,7 @@ def test_every_type_survives_bio_labels(plan):
 
 
 def test_every_type_has_tags_of_one_token_each_and_survives_them(plan):
-    documents = study.open_corpus(plan, "A").documents
+    documents = open_corpus(plan, "A").documents
     tokenizer = character_tokenizer([d.text for d in documents], plan.types)
     tags = TagTokens(tokenizer, plan.types)
     assert all(len(tokens) == 1 for tokens in [*tags.open.values(), *tags.close.values()])
@@ -164,19 +169,20 @@ def test_every_type_has_tags_of_one_token_each_and_survives_them(plan):
 
 
 def test_a_crf_learns_each_of_many_types(plan):
-    documents = study.open_corpus(plan, "A").documents
-    tagger = crf.fit(documents, study.settings(plan, plan.systems["crf"], "A"), progress=False)
+    documents = open_corpus(plan, "A").documents
+    tagger = crf.fit(documents, systems.settings(plan, plan.systems["crf"], "A"), progress=False)
     assert exact_scores(documents, tagger.predict(documents)).f1 == 1
 
 
 def test_encoder_and_language_model_run_on_many_types_and_write_only_these(plan, tmp_path, monkeypatch):
-    monkeypatch.setattr(study, "ROOT", tmp_path)
-    monkeypatch.setattr("nbutils.taggers.training.ROOT", tmp_path)
+    for module in ("systems", "execute"):
+        monkeypatch.setattr(f"nbutils.study.{module}.ROOT", tmp_path)
+    monkeypatch.setattr("nbutils.taggers.models.ROOT", tmp_path)
     for kind, system, room in (("encoder", "bert", bert), ("llm", "lora", lora)):
-        study.build_tiny(plan, "A", kind, progress=False)
-        run = study.execute(plan, system, "A", 0, runs=tmp_path / "runs", progress=False)
+        build_tiny(plan, "A", kind, progress=False)
+        run = execute(plan, system, "A", 0, runs=tmp_path / "runs", progress=False)
         assert tuple(run.record["settings"]["labels"]) == plan.types
-        test = study.split(plan, study.open_corpus(plan, "A"))[1]
+        test = split(plan, open_corpus(plan, "A"))[1]
         assert {e.label for p in run.predictions(test) for e in p.entities} <= set(plan.types)
         assert room.load(run.folder / "model").settings.labels == plan.types
 
@@ -245,7 +251,7 @@ def rows(plan, values):
 
 
 def test_the_table_by_type_has_counts_and_a_dash_where_a_type_does_not_occur(tmp_path):
-    plan = study.load(ROOT / "studies" / "types.yaml")
+    plan = load_study(ROOT / "studies" / "types.yaml")
     by_type = rows(plan, {("CR", "d-positive"): (50.0, 1234), ("PN", "d-positive"): (40.0, 7),
                           ("CR", "d-general"): (100.0, 0), ("PN", "d-general"): (0.0, 3)})  # fmt: skip
     table = tables.type_table(plan, by_type)
@@ -262,8 +268,8 @@ def test_the_table_by_type_has_counts_and_a_dash_where_a_type_does_not_occur(tmp
 
 
 def test_the_rows_by_type_and_with_certainty_come_from_the_runs_predictions(plan, tmp_path):
-    run = study.execute(plan, "crf", "A", 0, runs=tmp_path, progress=False)
-    corpora = study.open_corpora(plan)
+    run = execute(plan, "crf", "A", 0, runs=tmp_path, progress=False)
+    corpora = open_corpora(plan)
     by_type, whole = tables.score_by_type(plan, [run], corpora), tables.score_runs(plan, [run], corpora)
     assert by_type["type"].to_list() == list(plan.types)
     assert by_type["n_gold"].sum() == whole["n_gold"].sum() == 17
@@ -274,6 +280,6 @@ def test_the_rows_by_type_and_with_certainty_come_from_the_runs_predictions(plan
 
 
 def test_the_official_form_is_read_with_its_other_attributes(plan):
-    corpus = read_corpus(study.corpus_path(plan, "A"))
+    corpus = read_corpus(corpus_path(plan, "A"))
     states = {dict(e.attributes).get("state") for d in corpus for e in d.entities}
     assert "executed" in states

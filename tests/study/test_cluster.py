@@ -6,7 +6,10 @@ import tomllib
 import pytest
 import yaml
 
-from nbutils import ROOT, study
+from nbutils import ROOT
+from nbutils.study.__main__ import run_grid
+from nbutils.study.file import load_study
+from nbutils.study.notebooks import NOTEBOOKS
 
 PROFILE = ROOT / "profiles" / "slurm"
 
@@ -22,7 +25,7 @@ def test_the_profile_sends_jobs_to_slurm_tries_again_and_goes_on_after_a_failure
 
 
 def test_the_profile_gives_resources_to_kinds_of_runs_that_exist_and_a_gpu_to_the_neural_ones(profile):
-    assert set(profile["set-resources"]) <= set(study.NOTEBOOKS)
+    assert set(profile["set-resources"]) <= set(NOTEBOOKS)
     assert {kind for kind, r in profile["set-resources"].items() if r.get("gpu")} == {"bert", "lora"}
 
 
@@ -39,9 +42,9 @@ def test_jobs_run_where_the_profile_says_or_on_the_given_cores(monkeypatch, with
         asked.extend(command)
         return subprocess.CompletedProcess(command, 1)
 
-    monkeypatch.setattr(study.subprocess, "run", run)
-    plan = study.load(ROOT / "studies" / "demo.yaml")
-    assert study.run_grid(plan, 3, str(PROFILE) if with_profile else None) == 1
+    monkeypatch.setattr(subprocess, "run", run)
+    plan = load_study(ROOT / "studies" / "demo.yaml")
+    assert run_grid(plan, 3, str(PROFILE) if with_profile else None) == 1
     assert ("--profile" in asked) == with_profile and ("--cores" in asked) == (not with_profile)
 
 

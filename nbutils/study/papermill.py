@@ -1,4 +1,4 @@
-"""papermill's command line, started in one second instead of four: `python -m nbutils.execute IN OUT -p NAME VALUE`.
+"""papermill's command line, started in one second instead of four: `python -m nbutils.study.papermill IN OUT -p NAME VALUE`.
 
 The grid starts it for every run and every analysis, so the seconds count.
 """

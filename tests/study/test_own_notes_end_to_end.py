@@ -8,10 +8,12 @@ import sys
 
 import pytest
 
-from nbutils import ROOT, statistics, stratify, study
+from nbutils import ROOT, statistics, stratify
 from nbutils.corpus import Corpus
 from nbutils.corpus.formats import read_corpus, write_corpus
-from nbutils.runs import read_runs
+from nbutils.study.corpora import open_corpora
+from nbutils.study.file import load_study
+from nbutils.study.runs import read_runs
 
 STUDY = """
 figures: runs/{name}/figures
@@ -36,7 +38,7 @@ def plan(tmp_path_factory):
     name = f"own-{os.getpid()}"
     path = folder / f"{name}.yaml"
     path.write_text(STUDY.format(name=name, folder=folder), encoding="utf-8")
-    yield study.load(path)
+    yield load_study(path)
     shutil.rmtree(ROOT / "runs" / name, ignore_errors=True)
 
 
@@ -54,14 +56,14 @@ def test_the_table_has_the_score_on_notes_of_ones_own(finished):
 
 
 def test_case_and_physician_reach_the_stratified_tables(plan, finished):
-    corpora = study.open_corpora(plan)
+    corpora = open_corpora(plan)
     evaluated = statistics.evaluations(plan, read_runs(ROOT / "runs", plan.name), corpora)
     notes = stratify.note_table(stratify.in_setting(plan, evaluated, "CR", "MINE"))
     assert set(notes["physician"]) == {"mori", "sato"} and len(set(notes["case"])) == 4
 
 
 def test_notebook_11_runs_on_it_and_holds_no_text_of_a_private_note(plan, finished, tmp_path):
-    command = [sys.executable, "-m", "nbutils.execute", "--no-progress-bar", "--log-level", "ERROR", "-k", "python3",
+    command = [sys.executable, "-m", "nbutils.study.papermill", "--no-progress-bar", "--log-level", "ERROR", "-k", "python3",
                str(ROOT / "notebooks/11_your_own_notes.ipynb"), str(tmp_path / "11.ipynb"),
                "-p", "study_file", str(plan.path), "-p", "n_boot", "20"]  # fmt: skip
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)
@@ -69,5 +71,5 @@ def test_notebook_11_runs_on_it_and_holds_no_text_of_a_private_note(plan, finish
     notebook = json.loads((tmp_path / "11.ipynb").read_text(encoding="utf-8"))
     saved = json.dumps([c.get("outputs") for c in notebook["cells"]] + [notebook["metadata"]], ensure_ascii=False)
     assert "discontinuous" in saved and "is private" in saved
-    for document in study.open_corpora(plan)["MINE"]:
+    for document in open_corpora(plan)["MINE"]:
         assert not any(line in saved for line in document.text.splitlines() if len(line) > 5)

@@ -98,7 +98,7 @@ class Study:
                     yield system, train, seed
 
 
-def load(path: str | Path) -> Study:
+def load_study(path: str | Path) -> Study:
     """Read and check a study file.
 
     Raises:

@@ -4,10 +4,14 @@ from itertools import product
 
 import pytest
 
-from nbutils import ROOT, study
+from nbutils import ROOT
 from nbutils.corpus import Corpus, Document, Entity
 from nbutils.corpus.formats import write_medtxt
 from nbutils.files import DataError
+from nbutils.study.__main__ import main
+from nbutils.study.corpora import open_second, second_files
+from nbutils.study.file import load_study
+from nbutils.study.notebooks import analyses
 
 ALWAYS = {"08_error_analysis", "09_efficiency"}
 
@@ -29,50 +33,50 @@ def plan(tmp_path, cells=(None,) * 6, *, second=False, evaluate="[CR, PN]"):
     of_pn = f"{{path: {tmp_path}/pn.xml" + (f", second: {tmp_path}/pn2.xml}}" if second else "}")
     text = f"corpora:\n  CR: {{path: {tmp_path}/cr.xml}}\n  PN: {of_pn}\nevaluate: {evaluate}\nsystems: {{crf: }}\n"
     (tmp_path / "s.yaml").write_text(text, encoding="utf-8")
-    return study.load(tmp_path / "s.yaml")
+    return load_study(tmp_path / "s.yaml")
 
 
 GRID = tuple(product(("p1", "p2"), ("c1", "c2", "c3")))
 
 
 def test_the_demo_study_allows_every_analysis():
-    allowed = study.analyses(study.load(ROOT / "studies" / "demo.yaml"))
+    allowed = analyses(load_study(ROOT / "studies" / "demo.yaml"))
     assert set(allowed) == ALWAYS | {"02_inter_annotator_agreement", "07_stratification", "10_generalisation"}
     assert allowed["07_stratification"] == {"runs_folder": "runs", "train": "CR", "evaluate": "PN"}
     assert allowed["10_generalisation"] == {"target": "PN", "source": "CR"}
 
 
 def test_notes_without_physicians_are_not_stratified(tmp_path):
-    assert set(study.analyses(plan(tmp_path))) == ALWAYS | {"10_generalisation"}
+    assert set(analyses(plan(tmp_path))) == ALWAYS | {"10_generalisation"}
 
 
 @pytest.mark.parametrize("cells", [GRID[:5], GRID[:3], (*GRID, None)], ids=["a hole", "one physician", "a bare note"])
 def test_a_grid_with_a_hole_is_not_stratified(tmp_path, cells):
-    assert "07_stratification" not in study.analyses(plan(tmp_path, cells))
+    assert "07_stratification" not in analyses(plan(tmp_path, cells))
 
 
 def test_a_full_grid_is_stratified(tmp_path):
-    assert "07_stratification" in study.analyses(plan(tmp_path, GRID))
+    assert "07_stratification" in analyses(plan(tmp_path, GRID))
 
 
 def test_a_study_of_one_document_type_has_no_gap_to_take_apart(tmp_path):
-    chosen = study.load(plan(tmp_path, GRID).path)
+    chosen = load_study(plan(tmp_path, GRID).path)
     alone = chosen.__class__(**{**chosen.__dict__, "train": ("CR",), "evaluate": ("CR",)})
-    assert set(study.analyses(alone)) == ALWAYS
+    assert set(analyses(alone)) == ALWAYS
 
 
 def test_agreement_needs_a_second_annotator(tmp_path):
     chosen = plan(tmp_path, second=True)
-    assert "02_inter_annotator_agreement" in study.analyses(chosen)
-    assert len(study.open_second(chosen, "PN")) == 2 and study.open_second(chosen, "CR") is None
-    assert study.second_files(chosen) == [f"{tmp_path}/pn2.xml"]
+    assert "02_inter_annotator_agreement" in analyses(chosen)
+    assert len(open_second(chosen, "PN")) == 2 and open_second(chosen, "CR") is None
+    assert second_files(chosen) == [f"{tmp_path}/pn2.xml"]
 
 
 def test_a_second_annotator_of_another_text_stops_the_study_before_it_starts(tmp_path, capsys):
     chosen = plan(tmp_path, second=True)
     other = Document("n0", "咳嗽あり。\n", (Entity(0, 2, certainty="positive"),))
     write_medtxt(Corpus("pn2", (other,)), tmp_path / "pn2.xml")
-    assert study.main(["check", str(chosen.path)]) == 1
+    assert main(["check", str(chosen.path)]) == 1
     assert "did not have the same text" in capsys.readouterr().err
 
 
@@ -80,4 +84,4 @@ def test_a_second_annotator_who_is_not_there_is_named(tmp_path):
     chosen = plan(tmp_path, second=True)
     (tmp_path / "pn2.xml").unlink()
     with pytest.raises(DataError, match=r"corpora.PN: there is no .*pn2\.xml"):
-        study.open_second(chosen, "PN")
+        open_second(chosen, "PN")

@@ -2,8 +2,11 @@
 
 import pytest
 
-from nbutils import ROOT, study
+from nbutils import ROOT
 from nbutils.files import DataError
+from nbutils.study.__main__ import main
+from nbutils.study.corpora import open_corpora
+from nbutils.study.file import load_study
 
 GOOD = "corpora:\n  A: {path: data/cr}\n  B: {path: data/pn}\nsystems:\n  crf:\n"
 
@@ -11,7 +14,7 @@ GOOD = "corpora:\n  A: {path: data/cr}\n  B: {path: data/pn}\nsystems:\n  crf:\n
 def loaded(tmp_path, text):
     path = tmp_path / "mine.yaml"
     path.write_text(text, encoding="utf-8")
-    return study.load(path)
+    return load_study(path)
 
 
 def test_a_short_file_gets_every_default(tmp_path):
@@ -22,7 +25,7 @@ def test_a_short_file_gets_every_default(tmp_path):
 
 @pytest.mark.parametrize("name", sorted(p.stem for p in (ROOT / "studies").glob("*.yaml")))
 def test_the_studies_of_the_repository_are_sound(name):
-    assert list(study.load(ROOT / "studies" / f"{name}.yaml").runs())
+    assert list(load_study(ROOT / "studies" / f"{name}.yaml").runs())
 
 
 @pytest.mark.parametrize(
@@ -55,24 +58,24 @@ def test_a_variable_that_is_not_set_is_named(tmp_path, monkeypatch):
     monkeypatch.delenv("NOWHERE", raising=False)
     plan = loaded(tmp_path, GOOD.replace("data/cr", "$NOWHERE/x.xml"))
     with pytest.raises(DataError, match=r"\$NOWHERE is not set"):
-        study.open_corpora(plan)
+        open_corpora(plan)
 
 
 def test_the_command_says_one_sentence_and_fails(tmp_path, capsys):
     (tmp_path / "bad.xml").write_text("<root>", encoding="utf-8")
     (tmp_path / "mine.yaml").write_text(GOOD.replace("data/cr", str(tmp_path / "bad.xml")), encoding="utf-8")
     before = sorted(tmp_path.rglob("*"))
-    assert study.main(["check", str(tmp_path / "mine.yaml")]) == 1
+    assert main(["check", str(tmp_path / "mine.yaml")]) == 1
     out = capsys.readouterr()
     assert out.out == "" and out.err.count("\n") == 1 and "Traceback" not in out.err
     assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_the_command_reports_a_sound_study(capsys):
-    assert study.main(["check", str(ROOT / "studies" / "demo.yaml")]) == 0
+    assert main(["check", str(ROOT / "studies" / "demo.yaml")]) == 0
     assert "are sound" in capsys.readouterr().out
 
 
 def test_an_unknown_study_names_those_that_exist(tmp_path):
     with pytest.raises(DataError, match="demo"):
-        study.load(tmp_path / "nothing.yaml")
+        load_study(tmp_path / "nothing.yaml")

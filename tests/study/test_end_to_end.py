@@ -12,10 +12,15 @@ from dataclasses import replace
 import papermill
 import pytest
 
-from nbutils import ROOT, plots, study, tables
+from nbutils import ROOT, plots, tables
 from nbutils.corpus import Corpus, Document, Entity
 from nbutils.corpus.formats import read_corpus, write_medtxt
-from nbutils.runs import read_runs
+from nbutils.study.corpora import open_corpora, open_corpus, split
+from nbutils.study.execute import execute
+from nbutils.study.file import load_study
+from nbutils.study.notebooks import analyses
+from nbutils.study.runs import read_runs
+from nbutils.study.systems import build_tiny
 
 STUDY = """
 title: Self-test
@@ -114,7 +119,7 @@ def test_the_study_ends_with_its_table_and_figure(study_file, finished):
 
 def test_the_study_executes_the_analyses_that_its_corpora_allow(study_file, finished):
     notebooks = {p.stem for p in (ROOT / "runs" / study_file.stem / "notebooks").glob("*.ipynb")}
-    wanted = set(study.analyses(study.load(study_file)))
+    wanted = set(analyses(load_study(study_file)))
     assert {"08_error_analysis", "09_efficiency", "10_generalisation"} <= wanted <= notebooks
     assert "07_stratification" not in notebooks  # case reports name no physician
 
@@ -139,16 +144,16 @@ def test_a_run_whose_job_was_killed_after_its_end_keeps_its_record(study_file, f
 
 
 def test_a_run_with_other_settings_is_trained_anew(study_file, finished, tmp_path):
-    plan = study.load(study_file)
-    first = study.execute(plan, "crf", "PN", 0, runs=tmp_path, progress=False).record
-    assert study.execute(plan, "crf", "PN", 0, runs=tmp_path, progress=False).record == first
+    plan = load_study(study_file)
+    first = execute(plan, "crf", "PN", 0, runs=tmp_path, progress=False).record
+    assert execute(plan, "crf", "PN", 0, runs=tmp_path, progress=False).record == first
     crf = replace(plan.systems["crf"], settings={"iterations": 5})
-    other = study.execute(replace(plan, systems={"crf": crf}), "crf", "PN", 0, runs=tmp_path, progress=False).record
+    other = execute(replace(plan, systems={"crf": crf}), "crf", "PN", 0, runs=tmp_path, progress=False).record
     assert other["settings"]["iterations"] == 5 and other["finished"] >= first["finished"]
 
 
 def test_every_run_has_its_notebook_predictions_and_costs(study_file, finished):
-    plan = study.load(study_file)
+    plan = load_study(study_file)
     for run in read_runs(ROOT / "runs", plan.name):
         assert (run.folder / "notebook.ipynb").exists()
         assert {p.stem for p in (run.folder / "predictions").iterdir()} == {"CR", "PN"}
@@ -163,8 +168,8 @@ def test_no_record_names_a_path_of_this_machine(study_file, finished):
 
 
 def test_predictions_hold_no_text_of_a_note(study_file, finished):
-    plan = study.load(study_file)
-    line = study.open_corpus(plan, "PN").documents[0].text.strip().splitlines()[0]
+    plan = load_study(study_file)
+    line = open_corpus(plan, "PN").documents[0].text.strip().splitlines()[0]
     for path in (ROOT / "runs" / plan.name).glob("*/*/seed-*/predictions/*.jsonl"):
         assert line not in path.read_text(encoding="utf-8")
 
@@ -188,38 +193,39 @@ def test_nothing_that_is_written_or_printed_holds_the_text_of_a_private_note(stu
 
 
 def test_the_same_seed_gives_the_same_predictions_twice_in_whatever_folder(study_file, finished, tmp_path, monkeypatch):
-    plan = study.load(study_file)
+    plan = load_study(study_file)
     monkeypatch.chdir(tmp_path)  # as JupyterLab starts a kernel in notebooks/
     for system in plan.systems:
-        run = study.execute(plan, system, "PN", 0, runs=tmp_path, progress=False)
-        twice = study.execute(plan, system, "PN", 0, runs=tmp_path / "again", progress=False)
+        run = execute(plan, system, "PN", 0, runs=tmp_path, progress=False)
+        twice = execute(plan, system, "PN", 0, runs=tmp_path / "again", progress=False)
         for name in plan.evaluate:
             rows = [(r.folder / "predictions" / f"{name}.jsonl").read_text(encoding="utf-8") for r in (run, twice)]
             assert rows[0] == rows[1], (system, name)
 
 
 def test_a_run_that_fails_leaves_no_record(study_file, tmp_path, monkeypatch):
-    plan = study.load(study_file)
+    plan = load_study(study_file)
 
     def fail(*_, **__):
         raise RuntimeError("no")
 
     monkeypatch.setattr("nbutils.taggers.crf.fit", fail)
     with pytest.raises(RuntimeError):
-        study.execute(plan, "crf", "CR", 0, runs=tmp_path, progress=False)
+        execute(plan, "crf", "CR", 0, runs=tmp_path, progress=False)
     assert not list(tmp_path.rglob("run.json"))
 
 
 def test_tiny_models_are_ordinary_folders_that_the_training_text_alone_decides(study_file, monkeypatch, tmp_path):
-    plan = replace(study.load(study_file), name="tiny")
-    monkeypatch.setattr(study, "ROOT", tmp_path)
-    monkeypatch.setattr(study, "corpus_path", lambda s, name: study_file.parent / f"{name.lower()}.xml")
+    plan = replace(load_study(study_file), name="tiny")
+    for module in ("systems", "execute", "corpora"):
+        monkeypatch.setattr(f"nbutils.study.{module}.ROOT", tmp_path)
+    monkeypatch.setattr("nbutils.study.corpora.corpus_path", lambda s, name: study_file.parent / f"{name.lower()}.xml")
     for kind in ("encoder", "llm"):
-        study.build_tiny(plan, "CR", kind, progress=False)
+        build_tiny(plan, "CR", kind, progress=False)
         folder = tmp_path / "models" / "tiny" / "CR" / kind
         assert {"config.json", "model.safetensors", "tokenizer.json"} <= {p.name for p in folder.iterdir()}
         vocabulary = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
-        train = study.split(plan, study.open_corpus(plan, "CR"))[0]
+        train = split(plan, open_corpus(plan, "CR"))[0]
         allowed = set("".join(d.text for d in train)) | set("病名：写し:")
         import unicodedata
 
@@ -228,8 +234,8 @@ def test_tiny_models_are_ordinary_folders_that_the_training_text_alone_decides(s
 
 
 def test_the_main_figure_shows_every_system(study_file, finished):
-    plan = study.load(study_file)
-    scores = tables.score_runs(plan, read_runs(ROOT / "runs", plan.name), study.open_corpora(plan))
+    plan = load_study(study_file)
+    scores = tables.score_runs(plan, read_runs(ROOT / "runs", plan.name), open_corpora(plan))
     figure = plots.main_result(plan, scores)
     shown = {text.get_text() for text in figure.axes[0].get_legend().get_texts()}
     assert shown == {s.title for s in plan.systems.values()}

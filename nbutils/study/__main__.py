@@ -1,0 +1,135 @@
+"""`python -m nbutils.study`: check a study file, run its grid, or one piece of it.
+
+    python -m nbutils.study check|run|execute|tiny|models STUDY.yaml …
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+
+from nbutils import ROOT
+from nbutils.corpus import Corpus, paired
+from nbutils.files import DataError
+from nbutils.study.corpora import (
+    open_corpora,
+    open_second,
+    split,
+)
+from nbutils.study.execute import execute
+from nbutils.study.file import Study, load_study, nearest
+from nbutils.study.runs import run_folder
+from nbutils.study.systems import build_tiny, check_endpoints, check_models, models_of
+from nbutils.taggers.settings import TINY
+
+
+def run_grid(study: Study, cores: int, profile: str | None = None) -> int:
+    """Run what is missing of the study through Snakemake, then print the main table; returns the exit status.
+
+    Killed at any point and called again, it repeats only the jobs that had not finished. With a `profile` (a folder
+    with Snakemake options, such as profiles/slurm) the jobs run where that one says, and `cores` is not used.
+    """
+    where = ["--profile", profile] if profile else ["--cores", str(cores)]
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(ROOT),
+               "--config", f"study={study.path.resolve()}", *where, "--rerun-incomplete", "--nolock",
+               "--keep-going",
+               "--show-failed-logs", "--quiet", "rules", "host", "reason"]  # fmt: skip
+    n_before = len(_finished(study))
+    print(f"{study.title or study.name}: {n_before} of {len(list(study.runs()))} runs are finished.", flush=True)
+    status = subprocess.run(command, check=False).returncode
+    table = ROOT / study.figures / "main_result.md"
+    if status == 0:
+        if n_before == len(list(study.runs())):
+            print("Nothing was left to train.")
+        print(f"\n{table.read_text(encoding='utf-8')}\nThe figure is {study.figures}/main_result.png")
+    else:
+        print(
+            "The study is not finished; the lines above say why. Run the same command again to go on.", file=sys.stderr
+        )
+    return status
+
+
+def _execute_one(study: Study, system: str, train: str, seed: int) -> int:
+    """One run without a notebook: what `accelerate launch` starts, and a job script of a cluster."""
+    for name, known, what in ((system, study.systems, "system"), (train, study.train, "training corpus")):
+        if name not in known:
+            raise DataError(f'{study.path}: no {what} "{name}"{nearest(name, known)}')
+    check_models(study)
+    run = execute(study, system, train, seed, runs=ROOT / "runs")
+    if run is not None:
+        print(f"finished: {run.folder}")
+    return 0
+
+
+def _finished(study: Study) -> list[Path]:
+    paths = [run_folder(ROOT / "runs", study.name, s.name, train, seed) / "run.json" for s, train, seed in study.runs()]
+    return [path for path in paths if path.exists()]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Check a study file, run its grid, or build one tiny model: what the Makefile and the Snakefile call."""
+    parser = argparse.ArgumentParser(prog="python -m nbutils.study", description=main.__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in ("check", "run", "tiny", "execute", "models"):
+        command = commands.add_parser(name)
+        command.add_argument("file", help="the study file")
+        if name == "run":
+            command.add_argument("--cores", type=int, default=os.cpu_count())
+            command.add_argument("--profile", help="where the jobs run, if not here: a Snakemake profile's folder")
+        if name == "tiny":
+            command.add_argument("train", help="the training corpus")
+            command.add_argument("kind", choices=list(TINY))
+        if name == "execute":
+            command.add_argument("system", help="a system of the study")
+            command.add_argument("train", help="the training corpus")
+            command.add_argument("seed", type=int)
+    chosen = parser.parse_args(arguments)
+    try:
+        study = load_study(chosen.file)
+        if chosen.command == "run":
+            return run_grid(study, chosen.cores, chosen.profile)
+        if chosen.command == "tiny":
+            build_tiny(study, chosen.train, chosen.kind)
+            return 0
+        if chosen.command == "execute":
+            return _execute_one(study, chosen.system, chosen.train, chosen.seed)
+        if chosen.command == "models":
+            for model, revision in models_of(study):
+                print(f"{model}: {import_module('nbutils.taggers.hub').fetch(model, revision, study.name)}")
+            return 0
+        corpora = open_corpora(study)
+        for train in study.train:
+            split(study, corpora[train])
+        check_endpoints(study)
+        for note in check_models(study):
+            print(f"note: {note}", file=sys.stderr)
+        for name in study.corpora:
+            if (second := open_second(study, name)) is not None:
+                paired(corpora[name], second)
+        for corpus in corpora.values():
+            print(_about(corpus))
+        print(f"{study.path}: the settings and {len(study.corpora)} corpora are sound; {len(list(study.runs()))} runs")
+    except (ValueError, OSError) as error:  # DataError is a ValueError
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _about(corpus: Corpus, shown: int = 20) -> str:
+    """What was read, for a person to compare with what should be there: counts, then what reading left out."""
+    counts = {"notes": len(corpus), "entities": sum(len(d.entities) for d in corpus)}
+    for key in ("case", "physician"):
+        values = {d.meta[key] for d in corpus if d.meta.get(key)}
+        counts |= {f"{key}s": len(values)} if values else {}
+    kind = " (private)" if corpus.private else ""
+    lines = [
+        f"{corpus.name}{kind}: " + ", ".join(f"{n:,} {what}" for what, n in counts.items()),
+        *corpus.notices[:shown],
+    ]
+    hidden = len(corpus.notices) - shown
+    return "\n  ".join([*lines, f"… and {hidden:,} more of this kind"] if hidden > 0 else lines)

@@ -76,7 +76,7 @@ bench: install  ## time our decoding, training and scoring against the usual way
 
 tag: install  ## tag notes with a finished run (RUN=runs/… NOTES=FILE|FOLDER  OUT= ENCODING= SHARDS= GPUS=)
 	@test -n "$(RUN)" -a -n "$(NOTES)" || { echo "Say which run and which notes: make tag RUN=runs/demo/crf/CR/seed-0 NOTES=my_notes"; exit 1; }
-	@$(WITH) python -m nbutils.tag --run "$(RUN)" --notes "$(NOTES)" $(if $(OUT),--out "$(OUT)") \
+	@$(WITH) python -m nbutils.tagging --run "$(RUN)" --notes "$(NOTES)" $(if $(OUT),--out "$(OUT)") \
 	  $(if $(ENCODING),--encoding "$(ENCODING)") $(if $(SHARDS),--shards $(SHARDS) --cores $(CORES)) \
 	  $(if $(GPUS),--gpus $(GPUS))
 

@@ -37,7 +37,7 @@ def peak_memory(run: str | Path, n_notes: int, texts: Sequence[str]) -> int:
 
 
 def _tag_and_report(run: str, notes: Path) -> None:
-    from nbutils.tag import tag
+    from nbutils.tagging.__main__ import tag
 
     tag(run, notes, notes.parent / "out", progress=False)
     unit = 1 if sys.platform == "darwin" else 1024

@@ -14,14 +14,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nbutils import ROOT, tag, tag_job
+from nbutils import ROOT
 from nbutils.corpus import Corpus, Document, Entity, Prediction
 from nbutils.corpus.formats import medtxt_problem, read_corpus, write_corpus
 from nbutils.files import DataError
-from nbutils.notes import read_notes, survey
 from nbutils.study.runs import write_run
 from nbutils.taggers import bert, crf, lora
 from nbutils.taggers.settings import BertSettings, CrfSettings, LoraSettings
+from nbutils.tagging import __main__, job
+from nbutils.tagging.notes import read_notes, survey
 from tools import tagging_memory
 
 TEXTS = (
@@ -75,10 +76,10 @@ def finder(monkeypatch):
 
     def use(**how):
         tagger = Finder(**how)
-        monkeypatch.setattr(tag_job, "load", lambda run: tagger)
+        monkeypatch.setattr(job, "load", lambda run: tagger)
         return tagger
 
-    monkeypatch.setattr(tag_job, "BATCH", 4)
+    monkeypatch.setattr(job, "BATCH", 4)
     return use
 
 
@@ -97,7 +98,7 @@ def many(n):
 @pytest.mark.parametrize("suffix", [".jsonl", ".xml"])
 def test_offsets_are_exact_on_every_kind_of_character_and_both_files_agree(run, finder, tmp_path, suffix):
     finder()
-    out = tag.tag(run, write_notes(tmp_path / f"notes{suffix}"), tmp_path / "out", progress=False)
+    out = __main__.tag(run, write_notes(tmp_path / f"notes{suffix}"), tmp_path / "out", progress=False)
     tagged, xml = (read_corpus(out / f"tagged{s}", f) for s, f in ((".jsonl", "jsonl"), (".xml", "medtxt")))
     assert [d.text for d in tagged] == [d.text for d in xml] == list(TEXTS)
     assert [d.entities for d in tagged] == [d.entities for d in xml]
@@ -109,7 +110,7 @@ def test_a_plain_text_file_is_a_note_to_the_last_line_end(run, finder, tmp_path)
     (tmp_path / "notes" / "ward").mkdir(parents=True)
     for k, text in enumerate(TEXTS):
         (tmp_path / "notes" / "ward" / f"{k}.txt").write_bytes(text.encode("utf-8"))
-    tagged = read_corpus(tag.tag(run, tmp_path / "notes", tmp_path / "out", progress=False) / "tagged.jsonl", "jsonl")
+    tagged = read_corpus(__main__.tag(run, tmp_path / "notes", tmp_path / "out", progress=False) / "tagged.jsonl", "jsonl")
     assert {d.id: d.text for d in tagged} == {f"ward/{k}": text for k, text in enumerate(TEXTS)}
 
 
@@ -133,7 +134,7 @@ def test_every_trained_system_tags_as_it_did_in_memory(run, notes, micro_encoder
         kind = room.__name__.rpartition(".")[2]
         tagger = room.fit(notes, how, seed=0, progress=False)
         tagger.save(tmp_path / kind / "model")
-        out = tag.tag(finished(tmp_path / kind, kind), bare, tmp_path / f"{kind}-out", progress=False)
+        out = __main__.tag(finished(tmp_path / kind, kind), bare, tmp_path / f"{kind}-out", progress=False)
         expected = [[e.key for e in p.entities] for p in tagger.predict(list(read_notes(bare)))]
         assert [[e.key for e in d.entities] for d in read_corpus(out / "tagged.jsonl", "jsonl")] == expected, kind
         assert kind != "crf" or any(expected)
@@ -153,8 +154,8 @@ def test_a_language_models_cache_lives_for_one_call(micro_llm, notes):
 def test_a_notebook_in_a_folder_of_its_own_needs_two_lines(run, finder, tmp_path, monkeypatch):
     finder()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(tag_job, "ROOT", ROOT)
-    out = tag.tag(run, "data/pn/phys-01.xml", tmp_path / "out", progress=False)
+    monkeypatch.setattr(job, "ROOT", ROOT)
+    out = __main__.tag(run, "data/pn/phys-01.xml", tmp_path / "out", progress=False)
     assert len(read_corpus(out / "tagged.xml")) == 10
 
 
@@ -164,7 +165,7 @@ def test_a_notebook_in_a_folder_of_its_own_needs_two_lines(run, finder, tmp_path
 @pytest.mark.parametrize("text", ["発熱\x0c改頁", "発熱\x00", "発熱\ufffe", "発熱\ud83d"])
 def test_what_xml_cannot_hold_goes_to_jsonl_alone_with_one_sentence(run, finder, tmp_path, capsys, text):
     finder()
-    out = tag.tag(run, write_notes(tmp_path / "notes.jsonl", [TEXTS[0], text]), tmp_path / "out", progress=False)
+    out = __main__.tag(run, write_notes(tmp_path / "notes.jsonl", [TEXTS[0], text]), tmp_path / "out", progress=False)
     said = capsys.readouterr().out
     assert f"XML cannot hold the character U+{ord(text[2]):04X}" in said and '"n00001"' in said
     assert not (out / "tagged.xml").exists()
@@ -176,7 +177,7 @@ def test_an_empty_note_is_tagged_with_nothing(run, finder, tmp_path, capsys):
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "a.txt").write_text("")
     (tmp_path / "notes" / "b.txt").write_text("発熱", encoding="utf-8")
-    out = tag.tag(run, tmp_path / "notes", tmp_path / "out", progress=False)
+    out = __main__.tag(run, tmp_path / "notes", tmp_path / "out", progress=False)
     assert [len(d.entities) for d in read_corpus(out / "tagged.jsonl", "jsonl")] == [0, 1]
     assert 'tagged.xml was not written: document "a"' in capsys.readouterr().out
 
@@ -184,7 +185,7 @@ def test_an_empty_note_is_tagged_with_nothing(run, finder, tmp_path, capsys):
 def test_a_types_name_that_is_no_medtxt_tag_goes_to_jsonl_alone(tmp_path, notes, capsys):
     diseases = [Document(d.id, d.text, tuple(Entity(e.start, e.end, "disease") for e in d.entities)) for d in notes]
     crf.fit(diseases, CrfSettings(labels=("disease",), iterations=15), progress=False).save(tmp_path / "r" / "model")
-    out = tag.tag(finished(tmp_path / "r", "crf"), write_notes(tmp_path / "n.xml"), tmp_path / "out", progress=False)
+    out = __main__.tag(finished(tmp_path / "r", "crf"), write_notes(tmp_path / "n.xml"), tmp_path / "out", progress=False)
     assert '"disease" is no MedTxt tag' in capsys.readouterr().out and not (out / "tagged.xml").exists()
 
 
@@ -220,7 +221,7 @@ def test_a_byte_order_mark_is_reported_and_is_no_part_of_the_note(run, finder, t
     finder()
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "a.txt").write_bytes(codecs.BOM_UTF8 + "発熱".encode())
-    out = tag.tag(run, tmp_path / "notes", tmp_path / "out", progress=False)
+    out = __main__.tag(run, tmp_path / "notes", tmp_path / "out", progress=False)
     (note,) = read_corpus(out / "tagged.jsonl", "jsonl")
     assert note.text == "発熱" and note.entities[0].start == 0
     assert "begin with a byte-order mark: 1 (the first: " in capsys.readouterr().out
@@ -246,7 +247,7 @@ def test_faulty_notes_are_refused_before_anything_is_written_and_are_not_quoted(
     for name, text in files.items():
         (tmp_path / "notes" / name).write_text(text, encoding="utf-8")
     where = ["--run", str(run), "--notes", str(tmp_path / "notes"), "--out", str(tmp_path / "out")]
-    assert tag.main(where) == 1
+    assert __main__.main(where) == 1
     said = capsys.readouterr()
     assert sentence in said.err and said.err.count("\n") == 1 and said.out == "" and "発" not in said.err
     assert not (tmp_path / "out").exists() and not tagger.calls
@@ -255,36 +256,36 @@ def test_faulty_notes_are_refused_before_anything_is_written_and_are_not_quoted(
 @pytest.mark.parametrize("what", ["--run", "--notes"])
 def test_a_run_or_notes_that_are_not_there_are_named(run, tmp_path, capsys, what):
     where = {"--run": str(run), "--notes": str(write_notes(tmp_path / "n.jsonl"))} | {what: str(tmp_path / "nowhere")}
-    assert tag.main([*sum(where.items(), ()), "--out", str(tmp_path / "out")]) == 1
+    assert __main__.main([*sum(where.items(), ()), "--out", str(tmp_path / "out")]) == 1
     assert str(tmp_path / "nowhere") in capsys.readouterr().err
 
 
 def test_a_run_without_a_model_is_refused(tmp_path):
     with pytest.raises(DataError, match="no model to tag with"):
-        tag.load_tagger(finished(tmp_path / "r", "crf"))
+        __main__.load_tagger(finished(tmp_path / "r", "crf"))
 
 
 def test_results_of_other_notes_are_not_overwritten(run, finder, tmp_path):
     finder()
-    out = tag.tag(run, write_notes(tmp_path / "a.jsonl"), tmp_path / "out", progress=False)
+    out = __main__.tag(run, write_notes(tmp_path / "a.jsonl"), tmp_path / "out", progress=False)
     with pytest.raises(DataError, match="holds what another run or other notes gave"):
-        tag.tag(run, write_notes(tmp_path / "b.jsonl", ["胸痛"]), out, progress=False)
+        __main__.tag(run, write_notes(tmp_path / "b.jsonl", ["胸痛"]), out, progress=False)
 
 
 def test_the_output_may_not_lie_among_the_notes(run, tmp_path):
     write_notes(tmp_path / "a.jsonl")
     with pytest.raises(DataError, match="lies inside the folder of notes"):
-        tag.prepare(run, tmp_path, tmp_path / "out")
+        __main__.prepare(run, tmp_path, tmp_path / "out")
 
 
 def test_no_error_or_record_quotes_a_note(run, finder, tmp_path, capsys):
     finder(fails_in=1, error=ValueError(f"cannot tag {TEXTS[0]}"))
     where = ["--run", str(run), "--notes", str(write_notes(tmp_path / "n.jsonl")), "--out", str(tmp_path / "out")]
-    assert tag.main(where) == 1
+    assert __main__.main(where) == 1
     said = capsys.readouterr()
     assert 'notes "n00000" to "n00003": the tagger failed (ValueError in test_tag.py' in said.err
     finder()
-    assert tag.main(where) == 0
+    assert __main__.main(where) == 0
     said = said.err + capsys.readouterr().out + (tmp_path / "out" / "tagging.json").read_text(encoding="utf-8")
     assert not any(word in said for word in ("発熱", "咳嗽", "主訴"))
 
@@ -301,7 +302,7 @@ def whole(run, finder, tmp_path):
     """Fourteen notes and what an uninterrupted run makes of them."""
     finder()
     notes = write_notes(tmp_path / "notes.jsonl", many(14))
-    return notes, files_of(tag.tag(run, notes, tmp_path / "whole", progress=False))
+    return notes, files_of(__main__.tag(run, notes, tmp_path / "whole", progress=False))
 
 
 @pytest.mark.parametrize("fails_in", [1, 2, 4])
@@ -309,21 +310,21 @@ def test_a_job_that_was_cut_off_tags_nothing_twice_and_ends_the_same(run, finder
     notes, expected = whole
     first = finder(fails_in=fails_in, error=KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
-        tag.tag(run, notes, tmp_path / "out", progress=False)
+        __main__.tag(run, notes, tmp_path / "out", progress=False)
     second = finder()
-    assert files_of(tag.tag(run, notes, tmp_path / "out", progress=False)) == expected
+    assert files_of(__main__.tag(run, notes, tmp_path / "out", progress=False)) == expected
     assert first.seen + second.seen == [f"n{k:05}" for k in range(14)]
 
 
 def test_wherever_the_file_was_cut_the_result_is_the_same(run, finder, whole, tmp_path):
     notes, expected = whole
-    job = tag.prepare(run, notes, tmp_path / "out")
+    job = __main__.prepare(run, notes, tmp_path / "out")
     part, tagged = job.out / f".tagged.{job.recipe}.part", expected["tagged.jsonl"]
     for at in range(0, len(tagged) + 1, 61):
         job.out.mkdir(exist_ok=True)
         part.write_bytes(tagged[:at])
         tagger = finder()
-        assert files_of(tag.tag(run, notes, job.out, progress=False)) == expected
+        assert files_of(__main__.tag(run, notes, job.out, progress=False)) == expected
         whole_lines = tagged[:at].count(b"\n")
         assert len(tagger.seen) == (0 if whole_lines == 14 else 14 - whole_lines // 4 * 4)
         for file in job.out.iterdir():
@@ -332,7 +333,7 @@ def test_wherever_the_file_was_cut_the_result_is_the_same(run, finder, whole, tm
 
 def test_a_finished_job_does_nothing_and_says_so(run, finder, whole, tmp_path, capsys):
     tagger = finder()
-    tag.tag(run, whole[0], tmp_path / "whole", progress=False)
+    __main__.tag(run, whole[0], tmp_path / "whole", progress=False)
     assert not tagger.calls and "Nothing was left to tag" in capsys.readouterr().out
 
 
@@ -341,21 +342,21 @@ def test_shards_in_order_are_the_whole(run, finder, whole, tmp_path, n):
     notes, expected = whole
     tagger = finder()
     for k in reversed(range(1, n + 1)):
-        tag.tag_shard(tag.prepare(run, notes, tmp_path / "out"), k, n)
-    assert files_of(tag.merge(tag.prepare(run, notes, tmp_path / "out"), n)) == expected
+        __main__.tag_shard(__main__.prepare(run, notes, tmp_path / "out"), k, n)
+    assert files_of(__main__.merge(__main__.prepare(run, notes, tmp_path / "out"), n)) == expected
     assert sorted(tagger.seen) == [f"n{k:05}" for k in range(14)]
 
 
 def test_a_shard_that_was_cut_off_goes_on(run, finder, whole, tmp_path):
     notes, expected = whole
-    job = tag.prepare(run, notes, tmp_path / "out")
+    job = __main__.prepare(run, notes, tmp_path / "out")
     first = finder(fails_in=2, error=KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
-        tag.tag_shard(job, 2, 2)
+        __main__.tag_shard(job, 2, 2)
     second = finder()
     for k in (1, 2):
-        tag.tag_shard(job, k, 2)
-    tag.merge(job, 2)
+        __main__.tag_shard(job, k, 2)
+    __main__.merge(job, 2)
     assert files_of(job.out) == expected
     assert sorted(first.seen + second.seen) == [f"n{k:05}" for k in range(14)]
 
@@ -364,42 +365,42 @@ def test_nothing_of_a_job_that_was_not_gone_on_with_is_left(run, finder, whole, 
     notes, expected = whole
     finder(fails_in=2, error=KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
-        tag.tag(run, write_notes(tmp_path / "other.jsonl", many(20)), tmp_path / "out", progress=False)
+        __main__.tag(run, write_notes(tmp_path / "other.jsonl", many(20)), tmp_path / "out", progress=False)
     finder()
-    job = tag.prepare(run, notes, tmp_path / "out")
+    job = __main__.prepare(run, notes, tmp_path / "out")
     for k in (1, 2):
-        tag.tag_shard(job, k, 2)
-    tag.merge(job, 2)
+        __main__.tag_shard(job, k, 2)
+    __main__.merge(job, 2)
     assert files_of(tmp_path / "out") == expected
 
 
 def test_two_processes_do_not_tag_into_one_file(run, finder, whole, tmp_path):
     finder()
-    job = tag.prepare(run, whole[0], tmp_path / "out")
+    job = __main__.prepare(run, whole[0], tmp_path / "out")
     job.out.mkdir()
     with open(job.out / f".tagged.{job.recipe}.part", "ab") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         with pytest.raises(DataError, match="another process is tagging"):
-            tag.tag(run, whole[0], job.out, progress=False)
+            __main__.tag(run, whole[0], job.out, progress=False)
 
 
 def test_a_missing_shard_is_named(run, finder, whole, tmp_path):
-    job = tag.prepare(run, whole[0], tmp_path / "out")
-    tag.tag_shard(job, 1, 2)
+    job = __main__.prepare(run, whole[0], tmp_path / "out")
+    __main__.tag_shard(job, 1, 2)
     with pytest.raises(DataError, match="shard 2 of 2 is not finished; tag it with --shard 2/2"):
-        tag.merge(job, 2)
+        __main__.merge(job, 2)
 
 
 @pytest.mark.parametrize("text", ["0/2", "3/2", "a/b", "1"])
 def test_a_shard_that_is_none_is_refused(run, tmp_path, capsys, text):
     with pytest.raises(SystemExit):
-        tag.main(["--run", str(run), "--notes", str(tmp_path), "--shard", text])
+        __main__.main(["--run", str(run), "--notes", str(tmp_path), "--shard", text])
     assert "write 3/8" in capsys.readouterr().err
 
 
 def test_a_kill_in_the_middle_leaves_whole_batches_and_the_grid_ends_the_same(run, tmp_path):
     notes = write_notes(tmp_path / "my notes.jsonl", list(islice(cycle(many(97)), 1500)))
-    command = [sys.executable, "-m", "nbutils.tag", "--run", str(run), "--notes", str(notes), "--out"]
+    command = [sys.executable, "-m", "nbutils.tagging", "--run", str(run), "--notes", str(notes), "--out"]
     process = subprocess.Popen([*command, str(tmp_path / "cut")], cwd=ROOT, stderr=subprocess.DEVNULL)
     deadline = time.time() + 120
     while not any(p.stat().st_size for p in (tmp_path / "cut").glob(".*.part")) and time.time() < deadline:
@@ -408,7 +409,7 @@ def test_a_kill_in_the_middle_leaves_whole_batches_and_the_grid_ends_the_same(ru
     process.wait()
     (part,) = (tmp_path / "cut").glob(".*.part")
     assert 0 < part.read_bytes().count(b"\n") < 1500
-    tag.tag(run, notes, tmp_path / "cut", progress=False)
+    __main__.tag(run, notes, tmp_path / "cut", progress=False)
     grid = subprocess.run([*command, str(tmp_path / "a grid"), "--shards", "2", "--cores", "2"], cwd=ROOT,
                           capture_output=True, text=True, timeout=300)  # fmt: skip
     assert grid.returncode == 0, grid.stderr

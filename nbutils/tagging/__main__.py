@@ -19,8 +19,8 @@ from pathlib import Path
 from nbutils import ROOT
 from nbutils.files import DataError, written_whole
 from nbutils.study.runs import read_run
-from nbutils.tag_job import Job, finish, here_or_below_root, lines_of, load, n_batches, prepare, tag_into
 from nbutils.taggers import Tagger
+from nbutils.tagging.job import Job, finish, here_or_below_root, lines_of, load, n_batches, prepare, tag_into
 
 
 def tag(
@@ -110,7 +110,7 @@ def tag_sharded(job: Job, of: int, cores: int, gpus: int | None = None) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Tag a file or folder of notes with the model of a finished run."""
-    parser = argparse.ArgumentParser(prog="python -m nbutils.tag", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m nbutils.tagging", description=main.__doc__)
     parser.add_argument("--run", required=True, help="the folder of a finished run")
     parser.add_argument("--notes", required=True, help="a .txt, .jsonl or .xml file, or a folder of them")
     parser.add_argument("--out", help="the folder to write to (default: tagged/<run>/<notes>)")

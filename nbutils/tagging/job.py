@@ -34,11 +34,10 @@ from nbutils.corpus.formats import (
     medtxt_problem,
 )
 from nbutils.files import MAX_BYTES, DataError, written_whole
-from nbutils.notes import Survey, read_notes, survey
 from nbutils.study.provenance import git_commit
 from nbutils.study.runs import Run, read_run
-from nbutils.taggers import Tagger
-from nbutils.taggers.settings import SETTINGS
+from nbutils.taggers import KINDS, Tagger
+from nbutils.tagging.notes import Survey, read_notes, survey
 
 BATCH = 64  # notes; its borders are what makes a result repeatable, so it is no setting
 
@@ -92,14 +91,14 @@ def _recipe_of(out: Path) -> str | None:
 
 
 def _check_model(run: Run) -> None:
-    if run.record.get("kind") not in SETTINGS or not (run.folder / "model" / "settings.json").exists():
+    if run.record.get("kind") not in KINDS or not (run.folder / "model" / "settings.json").exists():
         raise DataError(f"{run.folder}: this run has no model to tag with; run its study again with `make study`")
 
 
 def load(run: Run) -> Tagger:
     _check_model(run)
     try:
-        return import_module(f"nbutils.{run.record['kind']}").load(run.folder / "model")
+        return import_module(KINDS[run.record["kind"]].module).load(run.folder / "model")
     except (OSError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
         raise DataError(f"{run.folder}/model: the model cannot be loaded ({reason}); run its study again") from None

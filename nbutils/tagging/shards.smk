@@ -1,6 +1,6 @@
 """Tagging a large collection in shards: one job a shard, then one that puts them together (see docs/tagging.md).
 
-nbutils.tag starts this with `--shards`; the same file serves a cluster through a Snakemake profile.
+nbutils.tagging.__main__ starts this with `--shards`; the same file serves a cluster through a Snakemake profile.
 """
 
 import shlex
@@ -9,7 +9,7 @@ import sys
 N = config["shards"]
 SHARD = config["shard_folder"] + "/{k}-of-" + str(N) + ".jsonl"
 COMMAND = (
-    "OMP_NUM_THREADS={threads} TOKENIZERS_PARALLELISM=false {sys.executable} -m nbutils.tag"
+    "OMP_NUM_THREADS={threads} TOKENIZERS_PARALLELISM=false {sys.executable} -m nbutils.tagging"
     " --run {params.run:q} --notes {params.notes:q} --out {params.out:q} {params.encoding}"
 )
 PARAMS = {key: config[key] for key in ("run", "notes", "out")}

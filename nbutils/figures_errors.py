@@ -5,17 +5,14 @@ Knows tables of `errors` and `generalisation` and the study's look. A title stat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nbutils.generalisation import BEYOND, ID, OOD, WHOLE
-from nbutils.plots import COLOURS, HATCHES, system_styles, use_style
-from nbutils.statistics import INTERVAL
+from nbutils.analysis.generalisation import ID, OOD
+from nbutils.plots import system_styles, use_style
 from nbutils.study.file import Study
 
 MARKERS = ("o", "s", "^", "D")
@@ -44,77 +41,10 @@ def kinds(study: Study, counts: pd.DataFrame) -> Figure:
     return figure
 
 
-def gap_decomposed(study: Study, table: pd.DataFrame, gaps: pd.DataFrame) -> Figure:
-    """F1 from the nearest training notes to the farthest, with 95 % intervals, a bar a tagger.
-
-    Needs `generalisation.regime_table` and `gap_table`. The number above a bar is its distance from the in-domain bar.
-    """
-    use_style()
-    order = list(dict.fromkeys(table.index.get_level_values("regime")))
-    figure, axes = plt.subplots(figsize=(1.8 + 1.6 * len(order), 4.4))
-    looks = _tagger_looks(study)
-    taggers = [name for name in looks if name in table.index.get_level_values("tagger")]
-    width = 0.8 / len(taggers)
-    for k, tagger in enumerate(taggers):
-        mine = table.loc[tagger].loc[order]
-        colour, hatch = looks[tagger]
-        x = np.arange(len(order)) - 0.4 + (k + 0.5) * width
-        f1 = mine["F1 (%)"].to_numpy(float)
-        # A percentile interval may leave out the estimate by a hair; a whisker cannot be negative.
-        reach = np.maximum([f1 - mine[INTERVAL[0]], mine[INTERVAL[1]] - f1], 0)
-        axes.bar(x, f1, 0.92 * width, yerr=reach, color=colour, hatch=hatch, edgecolor="white", label=tagger,
-                 error_kw={"ecolor": "black", "capsize": 3})  # fmt: skip
-        for place, value, top in list(zip(x, f1, f1 + reach[1], strict=True))[1:]:
-            axes.text(place, top + 1.5, f"{value - f1[0]:+.1f}", ha="center", fontsize=9)
-    axes.set_xticks(range(len(order)), [_wrapped(name) for name in order])
-    axes.set_ylim(0, 105)
-    axes.set_ylabel("micro F1, exact spans (%)")
-    axes.set_xlabel("training notes, all of the same number of entities")
-    axes.set_title(_where_the_gap_is(gaps), loc="left")
-    axes.grid(axis="x", visible=False)
-    axes.legend(frameon=False, loc="upper right", ncols=len(taggers))
-    _caption(study, axes)
-    return figure
-
-
-def learning_curves(study: Study, curves: pd.DataFrame, taggers: Sequence[str] = ("CRF", "dictionary")) -> Figure:
-    """F1 by training entities (log scale), a panel a test corpus, a line a tagger and training corpus, a dot a draw."""
-    use_style()
-    tests, trains = list(dict.fromkeys(curves["evaluate"])), list(dict.fromkeys(curves["train"]))
-    figure, panels = plt.subplots(1, len(tests), figsize=(5 * len(tests), 3.8), sharey=True, squeeze=False)
-    for axes, evaluate in zip(panels[0], tests, strict=True):
-        for train, colour, marker in zip(trains, COLOURS, MARKERS * 2, strict=False):
-            for tagger, dash in zip(taggers, ("-", ":"), strict=False):
-                mine = curves.query("evaluate == @evaluate and train == @train and tagger == @tagger")
-                means = mine.groupby("size")[["train_entities", "f1"]].mean()
-                axes.plot(
-                    means["train_entities"], means["f1"], dash, color=colour, label=f"{tagger}, trained on {train}"
-                )
-                axes.plot(mine["train_entities"], mine["f1"], marker, color=colour, markersize=4, alpha=0.6)
-        axes.set_xscale("log")
-        sizes = sorted(set(curves["size"]))
-        axes.set_xticks(sizes, [str(size) for size in sizes])
-        axes.minorticks_off()
-        axes.set_xlabel(f"training entities; tested on {evaluate}")
-    panels[0][0].set_ylabel("micro F1, exact spans (%)")
-    panels[0][0].set_ylim(0, 100)
-    panels[0][0].set_title(_who_needs_more(curves), loc="left")
-    panels[0][-1].legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
-    _caption(study, panels[0][0])
-    return figure
-
-
 def _caption(study: Study, axes: Axes) -> None:
     """What the numbers are not, below the axis' label."""
     place = {"xytext": (0, -62), "textcoords": "offset points", "xycoords": "axes fraction", "annotation_clip": False}
     axes.annotate(study.caption, (0, 0), fontsize=8, color="0.35", va="top", **place)
-
-
-def _tagger_looks(study: Study) -> dict[str, tuple[str, str]]:
-    """The CRF as everywhere in this study; the dictionary, which is no system of it, in grey."""
-    of_study = system_styles(study)
-    own = next((of_study[name] for name, system in study.systems.items() if system.kind == "crf"), None)
-    return {"CRF": own or (COLOURS[0], HATCHES[0]), "dictionary": (COLOURS[7], HATCHES[1])}
 
 
 def _commonest(table: pd.DataFrame, side: str) -> str:
@@ -123,28 +53,6 @@ def _commonest(table: pd.DataFrame, side: str) -> str:
         return f"No {side}s"
     first = table.loc[:, (table > 0).any()].idxmax().value_counts()
     return f"Commonest kind of {side}: {first.index[0]} ({first.iloc[0]} of {len(table.columns)} systems)"
-
-
-def _where_the_gap_is(gaps: pd.DataFrame) -> str:
-    """The title: how much of the CRF's gap stays when notes of the same case and hand are no longer trained on."""
-    if "CRF" not in gaps.index.get_level_values("tagger"):
-        return "F1 from the nearest training notes to the farthest"
-    points = gaps.loc["CRF"]["change of F1 (points)"]
-    whole, beyond = points[WHOLE], points[BEYOND]
-    if whole == beyond:  # the notes name neither case nor physician
-        return f"CRF, from in-domain to out-of-domain: {whole:+.1f} points"
-    return (
-        f"CRF, from in-domain to out-of-domain: {whole:+.1f} points = {whole - beyond:+.1f} without what\n"
-        f"in-domain notes leak (same case, same physician) and {beyond:+.1f} for the other document type"
-    )
-
-
-def _who_needs_more(curves: pd.DataFrame) -> str:
-    """The title: whether the other type's notes ever reach what a corpus' own notes give at the largest common size."""
-    largest = min(curves.groupby("train")["size"].max())
-    means = curves.query("tagger == 'CRF' and size == @largest").groupby(["evaluate", "train"])["f1"].mean()
-    own = [means[e, e] > means[e].drop(e).max() for e in means.index.levels[0] if (e, e) in means and len(means[e]) > 1]
-    return f"At {largest} entities the CRF's own document type is better for {sum(own)} of {len(own)} test corpora"
 
 
 def _wrapped(name: str) -> str:

@@ -14,37 +14,15 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Patch, Rectangle
 
+from nbutils.analysis.significance import INTERVAL
+from nbutils.analysis.stratification import STRATA, corpus_grid, grid, outliers
 from nbutils.corpus import Corpus, Document
 from nbutils.plots import system_styles, use_style
 from nbutils.scoring.resampling import Evaluation
 from nbutils.scoring.variance import COMPONENTS
-from nbutils.statistics import INTERVAL
-from nbutils.stratify import STRATA, corpus_grid, grid, outliers
 from nbutils.study.file import Study
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-
-
-def gaps(study: Study, table: pd.DataFrame) -> Figure:
-    """Δ of every system with its 95 % interval, a panel a direction. Needs `statistics.gap_table`."""
-    use_style()
-    if table.empty:
-        return plt.figure().suptitle("No system has been scored both in-domain and out-of-domain").figure
-    directions = list(dict.fromkeys(table.index.droplevel("system")))
-    figure, panels = plt.subplots(
-        1, len(directions), figsize=(1.5 + 4 * len(directions), 1.2 + 0.45 * len(study.systems)),
-        sharey=True, sharex=True, squeeze=False,
-    )  # fmt: skip
-    for axes, (train, evaluate) in zip(panels[0], directions, strict=True):
-        _dots(axes, study, table.xs((train, evaluate), level=("train", "evaluate")), "Δ (points)")
-        axes.axvline(0, color="0.3", linewidth=1)
-        axes.set_xlabel(f"Δ = F1 on {evaluate} − F1 on {train} (points)")
-        axes.set_title(f"trained on {train}", loc="left", fontsize=11)
-    sure = int(((table[INTERVAL[0]] > 0) | (table[INTERVAL[1]] < 0)).sum())
-    title = f"The interval of Δ leaves out 0 for {sure} of {len(table)} pairs of system and training corpus"
-    figure.suptitle(title, x=0.01, ha="left")
-    figure.tight_layout()
-    return figure
 
 
 def components(study: Study, table: pd.DataFrame) -> Figure:
@@ -76,30 +54,6 @@ def _dots(axes: Axes, study: Study, rows: pd.DataFrame, value: str) -> None:
     axes.set_yticks(range(len(titles)), titles)
     axes.set_ylim(len(titles) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)
-
-
-def precision_recall(study: Study, table: pd.DataFrame) -> Figure:
-    """Precision against recall as the threshold rises, a panel a setting. Needs `statistics.threshold_table`."""
-    use_style()
-    settings = [(t, e) for t in study.train for e in sorted(study.evaluate, key=lambda e: e != t)]
-    figure, panels = plt.subplots(
-        1, len(settings), figsize=(3.1 * len(settings), 3.6), sharex=True, sharey=True, squeeze=False
-    )
-    for axes, (train, evaluate) in zip(panels[0], settings, strict=True):
-        for k, (name, (colour, _)) in enumerate(system_styles(study).items()):
-            mine = table.query("system == @name and train == @train and evaluate == @evaluate")
-            axes.plot(mine["recall"], mine["precision"], color=colour, marker=MARKERS[k % len(MARKERS)], markersize=4,
-                      markeredgecolor="black", markeredgewidth=0.3, label=study.systems[name].title)  # fmt: skip
-        axes.set_title(f"{train} → {evaluate}", loc="left", fontsize=11)
-        axes.set_xlabel("recall (%)")
-    panels[0, 0].set(ylabel="precision (%)", xlim=(-3, 103), ylim=(-3, 103))
-    ends = table.dropna(subset="precision").groupby(["system", "train", "evaluate"])["precision"].agg(["first", "last"])
-    gained = int((ends["last"] > ends["first"]).sum())
-    figure.suptitle(f"Precision rises with the threshold in {gained} of {len(ends)} curves", x=0.01, ha="left")
-    handles, labels = panels[0, 0].get_legend_handles_labels()
-    figure.tight_layout()
-    figure.legend(handles, labels, frameon=False, ncols=2, loc="upper center", bbox_to_anchor=(0.5, 0))
-    return figure
 
 
 def overview(corpus: Corpus) -> Figure:

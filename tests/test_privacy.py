@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbutils import agreement, errors, privacy, views
+from nbutils import privacy, views
+from nbutils.analysis import agreement, errors
 from nbutils.analysis.exploration import top_entities
 from nbutils.corpus import Corpus, Document, Entity, Prediction, select
 from nbutils.corpus.splits import split_by_document

@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from nbutils.calibration import KEYS
+from nbutils.analysis.calibration import KEYS
 from nbutils.plots import system_styles, use_style
 from nbutils.scoring.calibration import reliability, risk_coverage
 from nbutils.study.file import Study

@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from nbutils import ROOT, statistics, stratify
+from nbutils import ROOT
+from nbutils.analysis import significance, stratification
 from nbutils.corpus import Corpus
 from nbutils.corpus.formats import read_corpus, write_corpus
 from nbutils.study.corpora import open_corpora
@@ -57,8 +58,8 @@ def test_the_table_has_the_score_on_notes_of_ones_own(finished):
 
 def test_case_and_physician_reach_the_stratified_tables(plan, finished):
     corpora = open_corpora(plan)
-    evaluated = statistics.evaluations(plan, read_runs(ROOT / "runs", plan.name), corpora)
-    notes = stratify.note_table(stratify.in_setting(plan, evaluated, "CR", "MINE"))
+    evaluated = significance.evaluations(plan, read_runs(ROOT / "runs", plan.name), corpora)
+    notes = stratification.note_table(stratification.in_setting(plan, evaluated, "CR", "MINE"))
     assert set(notes["physician"]) == {"mori", "sato"} and len(set(notes["case"])) == 4
 
 

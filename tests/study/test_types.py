@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbutils import ROOT, tables
+from nbutils import ROOT
+from nbutils.analysis import main_result
 from nbutils.corpus import (
     CERTAINTIES,
     MEDTXT_TAGS,
@@ -254,7 +255,7 @@ def test_the_table_by_type_has_counts_and_a_dash_where_a_type_does_not_occur(tmp
     plan = load_study(ROOT / "studies" / "types.yaml")
     by_type = rows(plan, {("CR", "d-positive"): (50.0, 1234), ("PN", "d-positive"): (40.0, 7),
                           ("CR", "d-general"): (100.0, 0), ("PN", "d-general"): (0.0, 3)})  # fmt: skip
-    table = tables.type_table(plan, by_type)
+    table = main_result.type_table(plan, by_type)
     assert table.loc[("d-positive", "gold entities (n)")].to_list() == ["1,234", "7", ""]
     assert table.loc[("d-positive", "CRF (MeCab and character features)")].to_list() == [
         "50.0 (—)",
@@ -262,7 +263,7 @@ def test_the_table_by_type_has_counts_and_a_dash_where_a_type_does_not_occur(tmp
         "-10.0",
     ]
     assert table.loc[("d-general", "CRF (MeCab and character features)")].to_list() == ["—", "0.0 (—)", "—"]
-    path = tables.write_main_result(plan, table.loc["d-positive"], tmp_path, table)
+    path = main_result.write_main_result(plan, table.loc["d-positive"], tmp_path, table)
     assert "| d-positive | CRF (MeCab and character features) | 50.0 (—) |" in path.read_text(encoding="utf-8")
     assert (tmp_path / "main_result_types.csv").exists()
 
@@ -270,13 +271,13 @@ def test_the_table_by_type_has_counts_and_a_dash_where_a_type_does_not_occur(tmp
 def test_the_rows_by_type_and_with_certainty_come_from_the_runs_predictions(plan, tmp_path):
     run = execute(plan, "crf", "A", 0, runs=tmp_path, progress=False)
     corpora = open_corpora(plan)
-    by_type, whole = tables.score_by_type(plan, [run], corpora), tables.score_runs(plan, [run], corpora)
+    by_type, whole = main_result.score_by_type(plan, [run], corpora), main_result.score_runs(plan, [run], corpora)
     assert by_type["type"].to_list() == list(plan.types)
     assert by_type["n_gold"].sum() == whole["n_gold"].sum() == 17
-    certainty = tables.score_certainty(plan, [run], corpora)
+    certainty = main_result.score_certainty(plan, [run], corpora)
     assert certainty.iloc[0]["certainty"] == pytest.approx(whole.iloc[0]["f1"])  # here the certainty is in the type
     assert certainty.iloc[0]["plain"] >= certainty.iloc[0]["certainty"]
-    assert len(tables.certainty_table(plan, certainty)) == 1
+    assert len(main_result.certainty_table(plan, certainty)) == 1
 
 
 def test_the_official_form_is_read_with_its_other_attributes(plan):

@@ -16,11 +16,11 @@ import torch
 import transformers
 
 from nbutils import ROOT
-from nbutils.figures_efficiency import speed_ups
 from nbutils.files import written_whole
 from nbutils.plots import save
 from nbutils.study.provenance import provenance
 from tools.bench import decoding, others
+from tools.bench.figure import speed_ups
 
 LINES = {1: 12, 8: 16, 32: 32}  # by batch size; of one text at a time fewer are enough
 QUICK = {1: 2, 8: 8}

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from nbutils.agreement import agreement_table
+from nbutils.analysis.agreement import agreement_table
 from nbutils.analysis.exploration import certainty_table
 from nbutils.corpus import Corpus, lines, paired, problems
 from nbutils.corpus.formats import CERTAINTIES

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nbutils import figures_errors, generalisation
+from nbutils import figures_errors
+from nbutils.analysis import generalisation
+from nbutils.analysis.generalisation import BEYOND, ID, NEITHER, OOD, WHOLE, first_notes, regimes
 from nbutils.corpus import Corpus, Document, Entity
-from nbutils.generalisation import BEYOND, ID, NEITHER, OOD, WHOLE, first_notes, regimes
 from nbutils.scoring.spans import exact_scores
 from nbutils.study.file import Study, System
 from nbutils.taggers.dictionary import fit_dictionary

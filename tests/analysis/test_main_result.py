@@ -3,7 +3,8 @@
 import pandas as pd
 import pytest
 
-from nbutils import ROOT, tables
+from nbutils import ROOT
+from nbutils.analysis import main_result
 from nbutils.study.file import load_study
 
 
@@ -23,23 +24,23 @@ def scores(plan, values):
 
 
 def test_delta_is_ood_minus_id_as_table_3_prints_it(plan):
-    table = tables.main_table(plan, scores(plan, {("CR", "CR"): [70, 80], ("CR", "PN"): [60, 60]}))
+    table = main_result.main_table(plan, scores(plan, {("CR", "CR"): [70, 80], ("CR", "PN"): [60, 60]}))
     row = table.iloc[0].to_list()
     assert row[:3] == ["75.0 (7.1)", "60.0 (0.0)", "-15.0"]
 
 
 def test_the_sd_of_a_single_run_is_a_dash_and_so_is_what_was_not_run(plan):
-    table = tables.main_table(plan, scores(plan, {("CR", "CR"): [70]}))
+    table = main_result.main_table(plan, scores(plan, {("CR", "CR"): [70]}))
     assert table.iloc[0].to_list()[:3] == ["70.0 (—)", "—", "—"] and table.iloc[1, 0] == "—"
 
 
 def test_the_papers_table_3_is_kept_as_printed_with_its_oddity_flagged():
-    paper = tables.paper_table(3).set_index("system")
+    paper = main_result.paper_table(3).set_index("system")
     assert paper.loc["LLaMA-3.1 (Few-shot)", "ΔPN"] == "-11.0" and "-1.1" in paper.loc["LLaMA-3.1 (Few-shot)", "note"]
 
 
 def test_every_printed_delta_but_the_flagged_one_is_ood_minus_id():
-    paper = tables.paper_table(3)
+    paper = main_result.paper_table(3)
     for _, row in paper.iterrows():
         for inside, outside, delta in (("CR→CR", "CR→PN", "ΔCR"), ("PN→PN", "PN→CR", "ΔPN")):
             right = abs(float(row[outside]) - float(row[inside]) - float(row[delta])) < 0.051
@@ -47,7 +48,7 @@ def test_every_printed_delta_but_the_flagged_one_is_ood_minus_id():
 
 
 def test_the_written_table_says_what_its_numbers_are_not(plan, tmp_path):
-    table = tables.main_table(plan, scores(plan, {("CR", "CR"): [70, 71, 72]}))
-    text = tables.write_main_result(plan, table, tmp_path).read_text(encoding="utf-8")
+    table = main_result.main_table(plan, scores(plan, {("CR", "CR"): [70, 71, 72]}))
+    text = main_result.write_main_result(plan, table, tmp_path).read_text(encoding="utf-8")
     assert "no number here replicates the paper" in text and "| CRF" in text
     assert (tmp_path / "main_result.csv").exists()

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbutils import ROOT, calibration
+from nbutils import ROOT
+from nbutils.analysis import calibration
 from nbutils.corpus import Document, Entity, Prediction
 from nbutils.scoring.calibration import (
     area_under_risk,

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from matplotlib.cbook import boxplot_stats
 from scipy.stats import kstest, pearsonr, spearmanr
 
-from nbutils import figures_strata, statistics, stratify
+from nbutils import figures_strata
+from nbutils.analysis import significance, stratification
 from nbutils.corpus import Corpus, Document, Entity
 from nbutils.scoring.permutation import spread_test
 from nbutils.scoring.resampling import Evaluation
@@ -59,69 +60,69 @@ def simulated(rng, physician, case, rest, shape=(10, 10)):
 
 
 def test_a_physicians_score_is_the_mean_over_the_cases():
-    table = stratify.stratum_table({"old": with_note_f1([[10, 20, 30], [40, 50, 60]])}, "physician")
+    table = stratification.stratum_table({"old": with_note_f1([[10, 20, 30], [40, 50, 60]])}, "physician")
     assert table["mean of notes"].tolist() == [20, 50] and table["notes"].tolist() == [3, 3]
 
 
 def test_a_cases_score_is_the_mean_over_the_physicians_and_bears_its_title():
-    table = stratify.stratum_table({"old": with_note_f1([[10, 20, 30], [40, 50, 60]])}, "case")
+    table = stratification.stratum_table({"old": with_note_f1([[10, 20, 30], [40, 50, 60]])}, "case")
     assert table["mean of notes"].tolist() == [25, 35, 45] and table["name"].tolist() == ["病0", "病1", "病2"]
 
 
 def test_pooling_gives_long_notes_more_weight():
     documents = crossed(2, 2)
     counts = np.array([[[1, 1, 1], [0, 9, 9], [0, 0, 1], [0, 0, 1]]], dtype=float)
-    row = stratify.stratum_table({"old": Evaluation(documents, counts)}, "physician").iloc[0]
+    row = stratification.stratum_table({"old": Evaluation(documents, counts)}, "physician").iloc[0]
     assert row["mean of notes"] == 50 and row["pooled"] == pytest.approx(10)
 
 
 def test_strata_hold_all_entities_of_the_corpus_once():
     chosen = {"old": with_note_f1(np.full((4, 3), 50))}
-    sums = [stratify.stratum_table(chosen, by)["entities"].sum() for by in stratify.STRATA]
+    sums = [stratification.stratum_table(chosen, by)["entities"].sum() for by in stratification.STRATA]
     assert sums == [12_000, 12_000]
 
 
 def test_the_f1_of_a_note_is_the_mean_over_seeds():
     counts = np.array([[[1, 1, 1]], [[0, 1, 1]]], dtype=float)
-    assert stratify.note_f1(Evaluation(crossed(1, 1), counts)).tolist() == [50]
+    assert stratification.note_f1(Evaluation(crossed(1, 1), counts)).tolist() == [50]
 
 
 def test_every_note_has_a_row_for_every_system():
     chosen = {name: with_note_f1([[10, 20], [30, 40]]) for name in SYSTEMS}
-    table = stratify.note_table(chosen)
+    table = stratification.note_table(chosen)
     assert len(table) == 8 and table.query("system == 'new'")["f1"].tolist() == [10, 20, 30, 40]
 
 
 def test_notes_without_a_physician_cannot_be_stratified():
     bare = Evaluation((Document("x7", "", meta={"case": "c"}),), np.zeros((1, 1, 3)))
     with pytest.raises(ValueError, match=r'"x7".*physician'):
-        stratify.in_setting(STUDY, {("old", "CR", "PN"): bare}, "CR", "PN")
+        stratification.in_setting(STUDY, {("old", "CR", "PN"): bare}, "CR", "PN")
 
 
 def test_a_setting_that_was_not_run_is_named():
     with pytest.raises(ValueError, match="trained on CR and scored on PN"):
-        stratify.in_setting(STUDY, {}, "CR", "PN")
+        stratification.in_setting(STUDY, {}, "CR", "PN")
 
 
 @given(st.lists(st.floats(0, 100), min_size=2, max_size=12))
 @settings(max_examples=100, deadline=None)
 def test_outliers_are_those_that_a_box_plot_draws_as_dots(values):
     drawn = boxplot_stats(values, whis=1.5)[0]["fliers"]
-    named = pd.Series(values)[stratify.outliers(pd.Series(values))]
+    named = pd.Series(values)[stratification.outliers(pd.Series(values))]
     assert sorted(named) == pytest.approx(sorted(drawn))
 
 
 def test_the_box_table_names_the_physician_who_falls_out():
     cells = np.full((8, 2), 50.0) + np.arange(8)[:, None]
     cells[3] = 5
-    strata = stratify.stratum_table({"old": with_note_f1(cells)}, "physician")
-    row = stratify.box_table(strata).loc[("old", "physician")]
+    strata = stratification.stratum_table({"old": with_note_f1(cells)}, "physician")
+    row = stratification.box_table(strata).loc[("old", "physician")]
     assert row["outliers"] == "p3 (5.0)" and row["whisker from"] == 50
 
 
 def test_the_grid_has_physicians_as_rows_and_leaves_missing_notes_empty():
     whole = with_note_f1([[10, 20], [30, 40]])
-    cells = stratify.grid(whole.on([d for d in whole.documents if d.id != "1-0"]))
+    cells = stratification.grid(whole.on([d for d in whole.documents if d.id != "1-0"]))
     assert cells.loc["p0", "c1"] == 20 and math.isnan(cells.loc["p1", "c0"])
 
 
@@ -138,7 +139,7 @@ def test_mean_squares_against_sums_over_every_cell():
         sum((cases[c] - mean) ** 2 for _ in range(4) for c in range(3)) / 2,
         sum((cells[p, c] - physicians[p] - cases[c] + mean) ** 2 for p in range(4) for c in range(3)) / 6,
     ]
-    assert stratify.mean_squares(cells)[0] == pytest.approx(expected)
+    assert stratification.mean_squares(cells)[0] == pytest.approx(expected)
 
 
 def test_variances_worked_out_by_hand():
@@ -181,7 +182,7 @@ def test_the_intervals_of_the_variances_cover_in_95_of_100_designs(sds):
     hits = np.zeros(3)
     for k in range(800):
         low, high = np.quantile(
-            stratify.component_draws(simulated(rng, *sds), n_boot=500, seed=k), [0.025, 0.975], axis=0
+            stratification.component_draws(simulated(rng, *sds), n_boot=500, seed=k), [0.025, 0.975], axis=0
         )
         hits += (low <= np.square(sds)) & (np.square(sds) <= high)
     assert hits / 800 == pytest.approx(np.full(3, 0.95), abs=0.025)
@@ -189,14 +190,14 @@ def test_the_intervals_of_the_variances_cover_in_95_of_100_designs(sds):
 
 def test_the_component_table_gives_sds_whose_squares_share_out_the_variance():
     chosen = {"old": with_note_f1(np.clip(simulated(np.random.default_rng(0), 12, 8, 5, (6, 5)), 0, 100))}
-    table = stratify.component_table(STUDY, chosen, n_boot=500).loc["OLD"]
+    table = stratification.component_table(STUDY, chosen, n_boot=500).loc["OLD"]
     squares = table["SD (points)"] ** 2
     assert (100 * squares / squares.sum()).tolist() == pytest.approx(table["share of variance (%)"].tolist())
     assert (table["95 % from"] <= table["SD (points)"]).all() and (table["SD (points)"] <= table["95 % to"]).all()
 
 
 def test_a_system_that_finds_nothing_has_no_share_to_give():
-    table = stratify.component_table(STUDY, {"old": with_note_f1(np.zeros((3, 3)))}, n_boot=50)
+    table = stratification.component_table(STUDY, {"old": with_note_f1(np.zeros((3, 3)))}, n_boot=50)
     assert table["SD (points)"].tolist() == [0, 0, 0] and table["share of variance (%)"].isna().all()
 
 
@@ -254,9 +255,9 @@ def test_the_spread_test_does_not_care_who_is_first():
 def test_the_spread_table_corrects_over_physicians_and_cases_together():
     rng = np.random.default_rng(0)
     chosen = {"old": with_note_f1(50 + simulated(rng, 5, 1, 1, (6, 6)) / 10), "new": with_note_f1(np.full((6, 6), 40))}
-    table = stratify.spread_table(STUDY, chosen)
+    table = stratification.spread_table(STUDY, chosen)
     assert table.index.tolist() == [("physician", "OLD", "NEW"), ("case", "OLD", "NEW")]
-    assert table["p (Holm)"].tolist() == statistics.holm(table["p"]).tolist()
+    assert table["p (Holm)"].tolist() == significance.holm(table["p"]).tolist()
 
 
 # --- figures ---------------------------------------------------------------------------------------------------------
@@ -275,7 +276,7 @@ def texts(figure):
 
 
 def test_the_box_plot_names_its_outlier_and_says_which_spread_is_wider(chosen):
-    strata = pd.concat([stratify.stratum_table(chosen, by) for by in stratify.STRATA])
+    strata = pd.concat([stratification.stratum_table(chosen, by) for by in stratification.STRATA])
     figure = figures_strata.boxes(STUDY, strata)
     assert "p3" in texts(figure)
     assert "F1 varies more over physicians than over cases for 2 of 2 systems" in texts(figure)
@@ -312,16 +313,16 @@ def test_the_gap_figure_counts_the_intervals_that_leave_out_zero():
     for system, f1 in (("old", 40), ("new", 80)):  # in-domain 80: the second loses nothing
         evaluated |= {(system, "CR", "CR"): with_note_f1(np.full((5, 5), 80))}
         evaluated |= {(system, "CR", "PN"): with_note_f1(np.full((5, 5), f1))}
-    figure = figures_strata.gaps(STUDY, statistics.gap_table(STUDY, evaluated, n_boot=50))
+    figure = figures_strata.gaps(STUDY, significance.gap_table(STUDY, evaluated, n_boot=50))
     assert any("leaves out 0 for 1 of 2 pairs" in text for text in texts(figure))
 
 
 def test_a_study_without_a_gap_still_gets_a_figure():
-    assert figures_strata.gaps(STUDY, statistics.gap_table(STUDY, {})) is not None
+    assert figures_strata.gaps(STUDY, significance.gap_table(STUDY, {})) is not None
 
 
 def test_the_figure_of_the_components_compares_physician_and_case(chosen):
-    figure = figures_strata.components(STUDY, stratify.component_table(STUDY, chosen, n_boot=100))
+    figure = figures_strata.components(STUDY, stratification.component_table(STUDY, chosen, n_boot=100))
     assert "The physician makes more of the spread than the case for 2 of 2 systems" in texts(figure)
 
 

@@ -7,13 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nbutils import errors, figures_errors
+from nbutils import figures_errors
+from nbutils.analysis import errors
+from nbutils.analysis.errors import FALSE_NEGATIVE, FALSE_POSITIVE, KINDS, document_errors, false_positive_kind
+from nbutils.analysis.main_result import paper_table
 from nbutils.corpus import Corpus, Document, Entity, Prediction
-from nbutils.errors import FALSE_NEGATIVE, FALSE_POSITIVE, KINDS, document_errors, false_positive_kind
 from nbutils.scoring.spans import exact_document
 from nbutils.study.file import Study, System
 from nbutils.study.runs import Run, write_predictions
-from nbutils.tables import paper_table
 
 
 def document(text, *gold):

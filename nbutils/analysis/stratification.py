@@ -12,11 +12,11 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
+from nbutils.analysis.significance import INTERVAL, Key
 from nbutils.corpus import Corpus, Document
 from nbutils.scoring.permutation import holm, spread_test
 from nbutils.scoring.resampling import Evaluation, f1_of
 from nbutils.scoring.variance import COMPONENTS, component_draws, variance_components
-from nbutils.statistics import INTERVAL, Key
 from nbutils.study.file import Study
 
 STRATA = ("physician", "case")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import pandas as pd
 
 from nbutils import ROOT
-from nbutils.tables import paper_table
+from nbutils.analysis.main_result import paper_table
 
 # Means are printed with one decimal, so a printed difference may be 0.1 off the difference of the printed means.
 ROUNDING = 0.1

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import kstest
 
-from nbutils import statistics as stats
+from nbutils.analysis import significance as stats
 from nbutils.corpus import Corpus, Document, Entity, Prediction
 from nbutils.scoring import resampling
 from nbutils.scoring.permutation import holm, permutation_test

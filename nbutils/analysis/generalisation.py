@@ -17,12 +17,12 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from nbutils import ROOT
+from nbutils.analysis.significance import INTERVAL
 from nbutils.corpus import Corpus, Document, Prediction, text_hash
 from nbutils.corpus.splits import Fold, leave_out, overlap_report, random_folds
 from nbutils.files import written_whole
 from nbutils.scoring.resampling import Evaluation, f1_interval
 from nbutils.scoring.spans import exact_document, exact_scores
-from nbutils.statistics import INTERVAL
 from nbutils.taggers import Tagger, crf
 from nbutils.taggers.dictionary import fit_dictionary
 from nbutils.taggers.settings import CrfSettings

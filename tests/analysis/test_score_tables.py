@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nbutils import score_tables
+from nbutils.analysis import score_tables
 from nbutils.corpus import Corpus, Document, Entity, Prediction
 from nbutils.scoring.spans import FREQUENCIES, Scores, exact_scores, frequency_class, scores_by_frequency
 from nbutils.study import runs

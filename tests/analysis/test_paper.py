@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from nbutils import ROOT, paper
+from nbutils import ROOT
+from nbutils.analysis import paper
 
 
 def test_all_printed_differences_but_one_are_ood_less_id():

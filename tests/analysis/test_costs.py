@@ -6,9 +6,10 @@ import random
 import pandas as pd
 import pytest
 
-from nbutils import ROOT, efficiency, figures_efficiency
+from nbutils import ROOT, figures_efficiency
+from nbutils.analysis import costs
+from nbutils.analysis.costs import Gpu, NoteShape, floor_table
 from nbutils.corpus import Document, Prediction
-from nbutils.efficiency import Gpu, NoteShape, floor_table
 from nbutils.study.file import load_study
 from nbutils.study.runs import Run, latency, model_size
 
@@ -65,7 +66,7 @@ TIMED = {
 
 
 def test_a_runs_cost_is_what_its_record_says():
-    (row,) = efficiency.cost_table(DEMO, [run(**TIMED)], SCORES).to_dict("records")
+    (row,) = costs.cost_table(DEMO, [run(**TIMED)], SCORES).to_dict("records")
     assert row["training (s)"] == 12.5
     assert row["p50 (ms a note)"] == pytest.approx(200)
     assert row["p95 (ms a note)"] == pytest.approx(290)
@@ -80,14 +81,14 @@ COSTS = ("training (s)", "p50 (ms a note)", "tokens read (a note)", "peak memory
 
 
 def test_what_an_older_run_did_not_record_is_missing_and_not_zero():
-    (row,) = efficiency.cost_table(DEMO, [run()], SCORES).to_dict("records")
+    (row,) = costs.cost_table(DEMO, [run()], SCORES).to_dict("records")
     assert all(pd.isna(row[k]) for k in COSTS)
 
 
 def test_systems_stand_in_the_order_of_the_study_and_runs_without_a_score_are_left_out():
     runs = [run("bert", **TIMED), run("crf", **TIMED), run("crf", seed=9, **TIMED)]
-    costs = efficiency.cost_table(DEMO, runs, SCORES)
-    summary = efficiency.by_system(DEMO, costs)
+    costs = costs.cost_table(DEMO, runs, SCORES)
+    summary = costs.by_system(DEMO, costs)
     assert list(summary.index) == [DEMO.systems["crf"].title, DEMO.systems["bert"].title]
     assert list(summary["runs"]) == [1, 1]
     drawn = figures_efficiency.score_against_cost(DEMO, costs, "training (s)")

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nbutils import ROOT, agreement
-from nbutils.agreement import (
+from nbutils import ROOT
+from nbutils.analysis import agreement
+from nbutils.analysis.agreement import (
     Agreement,
     agreement_table,
     as_the_paper_prints_it,

@@ -20,7 +20,8 @@ from nbconvert import HTMLExporter
 from nbconvert.filters import markdown2html
 from pygments.formatters import HtmlFormatter
 
-from nbutils import ROOT, dag, plots
+from nbutils import ROOT, dag
+from nbutils.figures import style
 from nbutils.files import DataError, written_whole
 from nbutils.study.file import Study, load_study
 from nbutils.study.notebooks import NOTEBOOKS
@@ -55,7 +56,7 @@ def build(study: Study, folder: str | Path) -> Path:
     """
     folder = Path(folder)
     table = result_table(study)
-    plots.save(dag.picture(study), ROOT / study.figures / "dag")
+    style.save(dag.picture(study), ROOT / study.figures / "dag")
     pages = executed(study)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from nbutils.analysis.calibration import KEYS
-from nbutils.plots import system_styles, use_style
+from nbutils.figures.style import system_styles, use_style
 from nbutils.scoring.calibration import reliability, risk_coverage
 from nbutils.study.file import Study
 

@@ -6,10 +6,11 @@ import random
 import pandas as pd
 import pytest
 
-from nbutils import ROOT, figures_efficiency
+from nbutils import ROOT
 from nbutils.analysis import costs
 from nbutils.analysis.costs import Gpu, NoteShape, floor_table
 from nbutils.corpus import Document, Prediction
+from nbutils.figures import costs
 from nbutils.study.file import load_study
 from nbutils.study.runs import Run, latency, model_size
 
@@ -91,7 +92,7 @@ def test_systems_stand_in_the_order_of_the_study_and_runs_without_a_score_are_le
     summary = costs.by_system(DEMO, costs)
     assert list(summary.index) == [DEMO.systems["crf"].title, DEMO.systems["bert"].title]
     assert list(summary["runs"]) == [1, 1]
-    drawn = figures_efficiency.score_against_cost(DEMO, costs, "training (s)")
+    drawn = costs.score_against_cost(DEMO, costs, "training (s)")
     assert drawn.axes[0].get_title(loc="left") == f"{DEMO.systems['bert'].title} has the highest F1"
 
 

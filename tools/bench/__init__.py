@@ -16,8 +16,8 @@ import torch
 import transformers
 
 from nbutils import ROOT
+from nbutils.figures.style import save
 from nbutils.files import written_whole
-from nbutils.plots import save
 from nbutils.study.provenance import provenance
 from tools.bench import decoding, others
 from tools.bench.figure import speed_ups

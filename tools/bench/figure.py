@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+
 from nbutils.figures.style import COLOURS, HATCHES, use_style
 
 

@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from nbutils.plots import system_styles, use_style
+from nbutils.figures.style import system_styles, use_style
 from nbutils.study.file import Study
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")

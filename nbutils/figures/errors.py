@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nbutils.analysis.generalisation import ID, OOD
-from nbutils.plots import system_styles, use_style
+from nbutils.figures.style import system_styles, use_style
 from nbutils.study.file import Study
 
 MARKERS = ("o", "s", "^", "D")

@@ -4,12 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbutils import privacy, views
+from nbutils import privacy
 from nbutils.analysis import agreement, errors
 from nbutils.analysis.exploration import top_entities
 from nbutils.corpus import Corpus, Document, Entity, Prediction, select
 from nbutils.corpus.splits import split_by_document
 from nbutils.study.runs import read_predictions, write_predictions
+from nbutils.views.html import html
 
 NOTE = Document("n1", "秘密病あり。\n発熱なし。\n", (Entity(0, 3), Entity(7, 9)), {"title": "秘密題", "case": "c1"})
 PUBLIC = Corpus("A", (NOTE,))
@@ -30,8 +31,8 @@ def pages(document):
     other_annotator = Document("n1", document.text, (Entity(0, 2),), private=document.private)
     row = errors.in_its_line(document, other.entities, document.entities[0])
     return {
-        "views.note": views.note(document, other).data,
-        "views.side_by_side": views.side_by_side(document, {"x": other}).data,
+        "views.note": html.note(document, other).data,
+        "views.side_by_side": html.side_by_side(document, {"x": other}).data,
         "errors.in_its_line": row["line"],
         "corpus.top_entities": top_entities(Corpus("A", (document,), private=document.private)).to_string(),
         "agreement.disagreements": agreement.disagreements([(document, other_annotator)]).to_string(),

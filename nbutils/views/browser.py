@@ -12,10 +12,10 @@ from html import escape
 import ipywidgets as widgets
 from IPython.display import HTML
 
-from nbutils import views
 from nbutils.corpus import Corpus, Document, Prediction
 from nbutils.privacy import shown
 from nbutils.study.runs import Run
+from nbutils.views.html import html
 
 ALL = "all"
 GROUPS = ("case", "physician")
@@ -65,19 +65,19 @@ def page(
 ) -> str:
     """One note as HTML: gold, one system's prediction, their difference, or all systems side by side."""
     document = shown(document)
-    titles, gold = titles or {}, views.spans(document.entities)
+    titles, gold = titles or {}, html.spans(document.entities)
     predictions = {name: of_notes[document.id] for name, of_notes in found.items() if document.id in of_notes}
     if way == "systems" and predictions:
         columns = {titles.get(name, name): p for name, p in predictions.items()}
-        return views.side_by_side(document, columns).data + counts(document, predictions, titles)
-    marked = views.spans(predictions[system].entities) if system in predictions else None
+        return html.side_by_side(document, columns).data + counts(document, predictions, titles)
+    marked = html.spans(predictions[system].entities) if system in predictions else None
     if way == "gold" or marked is None:
-        line = views.line_view(document.text, gold)
+        line = html.line_view(document.text, gold)
     elif way == "prediction":
-        line = views.line_view(document.text, None, marked)
+        line = html.line_view(document.text, None, marked)
     else:
-        line = views.line_view(document.text, gold, marked) + counts(document, predictions, titles)
-    return views.heading(document) + views.legend() + line  # the legend first: a long note would push it out of sight
+        line = html.line_view(document.text, gold, marked) + counts(document, predictions, titles)
+    return html.heading(document) + html.legend() + line  # the legend first: a long note would push it out of sight
 
 
 def counts(document: Document, predictions: Mapping[str, Prediction], titles: Mapping[str, str]) -> str:

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from nbutils import browser, privacy
+from nbutils import privacy
 from nbutils.corpus import Corpus, Document, Entity, Prediction
+from nbutils.views.html import browser
 
 EVIL = "<script>alert(1)</script> & 発熱"
 

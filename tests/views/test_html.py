@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from nbutils.views.html.html import error_page, error_twin, explorer, filtered, highlight, two_annotators
 
-from nbutils import views
 from nbutils.corpus import Document, Entity, Prediction
-from nbutils.views import error_page, error_twin, explorer, filtered, highlight, two_annotators
+from nbutils.views.html import html
 
 EVIL = '<img src=x onerror="alert(1)"><script>alert(2)</script>&lt;d&gt; p<0.05'
 
@@ -104,7 +104,7 @@ def test_adjacent_gold_entities_stay_two():
     ],
 )
 def test_the_colour_says_whether_gold_and_prediction_are_alike(gold, predicted, status):
-    assert views.BACKGROUNDS[status] in highlight("発熱咳嗽", gold, predicted)
+    assert html.BACKGROUNDS[status] in highlight("発熱咳嗽", gold, predicted)
 
 
 def test_a_plain_line_has_no_colour_at_all():
@@ -113,7 +113,7 @@ def test_a_plain_line_has_no_colour_at_all():
 
 def test_a_note_keeps_its_line_breaks_and_shows_its_case():
     note = Document("PN-1", "発熱\n咳嗽", (Entity(0, 2),), {"case": "case-01", "physician": ""})
-    page = views.note(note, Prediction("PN-1", (Entity(3, 5),))).data
+    page = html.note(note, Prediction("PN-1", (Entity(3, 5),))).data
     assert "white-space:pre-wrap" in page and "case case-01" in page and "physician" not in page
     assert "発熱</span>\n" in page and "⟦" in page
 
@@ -122,7 +122,7 @@ def test_neither_text_nor_id_nor_meta_nor_system_can_put_markup_into_a_page():
     note = Document(EVIL, EVIL, (Entity(0, 9),), {EVIL: EVIL})
     prediction = {EVIL: Prediction(EVIL, (Entity(2, 20),))}
     evil_rows = rows(system=EVIL, kind=EVIL, entity=EVIL, document=EVIL, case=EVIL, line=EVIL)
-    pages = [views.note(note).data, views.side_by_side(note, prediction).data, error_page(evil_rows)]
+    pages = [html.note(note).data, html.side_by_side(note, prediction).data, error_page(evil_rows)]
     for page in pages:
         assert not {"img", "script", "d"} & set(Reader(page).tags)
         assert EVIL in Reader(page).text
@@ -130,9 +130,9 @@ def test_neither_text_nor_id_nor_meta_nor_system_can_put_markup_into_a_page():
 
 def test_two_systems_stand_side_by_side_against_the_same_gold():
     note = Document("PN-1", "発熱", (Entity(0, 2),))
-    page = views.side_by_side(note, {"A": Prediction("PN-1", ()), "B": Prediction("PN-1", (Entity(0, 2),))}).data
+    page = html.side_by_side(note, {"A": Prediction("PN-1", ()), "B": Prediction("PN-1", (Entity(0, 2),))}).data
     cells = page.split("<td")[1:]
-    assert views.BACKGROUNDS["missed"] in cells[0] and views.BACKGROUNDS["found"] in cells[1].split("</table>")[0]
+    assert html.BACKGROUNDS["missed"] in cells[0] and html.BACKGROUNDS["found"] in cells[1].split("</table>")[0]
 
 
 def test_filters_narrow_and_all_means_any():
@@ -168,8 +168,8 @@ def test_an_explorer_of_no_errors_says_so():
 
 
 def test_the_legend_explains_every_colour():
-    shown = Reader(views.legend()).text
-    assert all(meaning in shown for meaning in views.MEANINGS.values())
+    shown = Reader(html.legend()).text
+    assert all(meaning in shown for meaning in html.MEANINGS.values())
 
 
 def test_two_annotators_stand_side_by_side_and_only_what_differs_is_bracketed():

@@ -1,0 +1,1 @@
+"""Notes and their entities as HTML pages and widgets."""

@@ -11,7 +11,7 @@ export JUPYTER_PLATFORM_DIRS = 1
 BIN = .venv/bin
 WITH = PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONPATH="$(CURDIR)"
 
-.PHONY: help install study plan models test lab bench reference outputs report readme badges check-data check-study tag \
+.PHONY: help install study plan models test lab bench reference outputs report readme check-data check-study tag \
   tag-memory slurm audit clean
 
 help:  ## what there is
@@ -49,9 +49,6 @@ report: install  ## build the study's results and executed notebooks as a static
 
 readme: install  ## put the demo's result table into the READMEs
 	@$(WITH) python -m tools.report readme studies/demo.yaml
-
-badges: install  ## put badges for hosted notebooks into the READMEs: REPO=owner/name on GitHub
-	@$(WITH) python -m nbutils.badges $(REPO)
 
 audit: install  ## compare the locked versions with published advisories (needs a connection; installs pip-audit apart)
 	@test -x .audit/bin/pip-audit || { $(PYTHON) -m venv .audit && .audit/bin/pip install --quiet pip-audit==2.10.1; } \

@@ -10,13 +10,12 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
-from nbutils.study.corpora import corpus_files
-from nbutils.study.corpora import second_files
+from nbutils.files import DataError
+from nbutils.study.corpora import corpus_files, second_files
 from nbutils.study.file import load_study
-from nbutils.study.notebooks import NOTEBOOKS
-from nbutils.study.notebooks import analyses
+from nbutils.study.notebooks import NOTEBOOKS, analyses
 from nbutils.study.systems import tiny_kinds
-from nbutils.corpus.formats import DataError
+from nbutils.taggers import KINDS
 
 try:
     STUDY = load_study(config.get("study", "studies/demo.yaml"))
@@ -31,8 +30,6 @@ OF_KIND = {kind: [s.name for s in STUDY.systems.values() if s.kind == kind] for 
 # One thread a job: the jobs share the cores, and the same number of threads gives the same sums.
 PAPERMILL = "OMP_NUM_THREADS={threads} TOKENIZERS_PARALLELISM=false {sys.executable} -m nbutils.study.papermill --no-progress-bar --log-level ERROR -k python3"
 LOG = f"runs/{NAME}/logs"
-# Of what could start, the longest jobs first: so no core waits at the end for another one's.
-LONG = {"lora": 2, "icl": 1}
 
 
 wildcard_constraints:
@@ -105,12 +102,12 @@ for kind, notebook_of_kind in NOTEBOOKS.items():
             f"{LOG}/{{system}}-{{train}}-{{seed}}.log",
         wildcard_constraints:
             system=one_of(OF_KIND[kind]),
-        priority: LONG.get(kind, 0)
+        priority: KINDS[kind].priority
         params:
             system=lambda w: str(STUDY.systems[w.system].settings),
             split=f"{STUDY.types} {STUDY.certainties} {STUDY.split_seed} {STUDY.test_fraction} {STUDY.evaluate}",
         resources:
-            gpu=0 if kind == "crf" else 1,
+            gpu=int(KINDS[kind].gpu),
         shell:
             PAPERMILL + " {input.notebook} {output.notebook} -p study_file {STUDY.path} -p system {wildcards.system}"
             " -p train {wildcards.train} -p seed {wildcards.seed} > {log} 2>&1"

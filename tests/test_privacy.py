@@ -10,7 +10,7 @@ from nbutils.analysis.exploration import top_entities
 from nbutils.corpus import Corpus, Document, Entity, Prediction, select
 from nbutils.corpus.splits import split_by_document
 from nbutils.study.runs import read_predictions, write_predictions
-from nbutils.views.html import html
+from nbutils.views import html
 
 NOTE = Document("n1", "秘密病あり。\n発熱なし。\n", (Entity(0, 3), Entity(7, 9)), {"title": "秘密題", "case": "c1"})
 PUBLIC = Corpus("A", (NOTE,))

@@ -20,8 +20,7 @@ from nbconvert import HTMLExporter
 from nbconvert.filters import markdown2html
 from pygments.formatters import HtmlFormatter
 
-from nbutils import ROOT, dag
-from nbutils.figures import style
+from nbutils import ROOT
 from nbutils.files import DataError, written_whole
 from nbutils.study.file import Study, load_study
 from nbutils.study.notebooks import NOTEBOOKS
@@ -56,7 +55,6 @@ def build(study: Study, folder: str | Path) -> Path:
     """
     folder = Path(folder)
     table = result_table(study)
-    style.save(dag.picture(study), ROOT / study.figures / "dag")
     pages = executed(study)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

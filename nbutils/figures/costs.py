@@ -6,10 +6,8 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from nbutils.figures.style import system_styles, use_style
+from nbutils.figures.style import MARKERS, system_styles, use_style
 from nbutils.study.file import Study
-
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
 def score_against_cost(study: Study, table: pd.DataFrame, cost: str) -> Figure:

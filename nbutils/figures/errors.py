@@ -8,14 +8,10 @@ from __future__ import annotations
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nbutils.analysis.generalisation import ID, OOD
-from nbutils.figures.style import system_styles, use_style
+from nbutils.figures.style import caption_below, system_styles, use_style
 from nbutils.study.file import Study
-
-MARKERS = ("o", "s", "^", "D")
 
 
 def kinds(study: Study, counts: pd.DataFrame) -> Figure:
@@ -37,14 +33,8 @@ def kinds(study: Study, counts: pd.DataFrame) -> Figure:
     axes.set_title(_commonest(table, side), loc="left")
     axes.grid(axis="y", visible=False)
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
-    _caption(study, axes)
+    caption_below(study, axes)
     return figure
-
-
-def _caption(study: Study, axes: Axes) -> None:
-    """What the numbers are not, below the axis' label."""
-    place = {"xytext": (0, -62), "textcoords": "offset points", "xycoords": "axes fraction", "annotation_clip": False}
-    axes.annotate(study.caption, (0, 0), fontsize=8, color="0.35", va="top", **place)
 
 
 def _commonest(table: pd.DataFrame, side: str) -> str:
@@ -53,9 +43,3 @@ def _commonest(table: pd.DataFrame, side: str) -> str:
         return f"No {side}s"
     first = table.loc[:, (table > 0).any()].idxmax().value_counts()
     return f"Commonest kind of {side}: {first.index[0]} ({first.iloc[0]} of {len(table.columns)} systems)"
-
-
-def _wrapped(name: str) -> str:
-    return {ID: "in-domain\n(any notes)", OOD: "out-of-domain\n(other type)"}.get(
-        name, name.replace("without", "without\n", 1)
-    )

@@ -9,12 +9,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from nbutils.analysis.generalisation import BEYOND, WHOLE
+from nbutils.analysis.generalisation import BEYOND, ID, OOD, WHOLE
 from nbutils.analysis.significance import INTERVAL
-from nbutils.figures.style import COLOURS, HATCHES, system_styles, use_style
+from nbutils.figures.style import COLOURS, HATCHES, MARKERS, caption_below, system_styles, use_style
 from nbutils.study.file import Study
-
-MARKERS = ("o", "s", "^", "D")
 
 
 def gap_decomposed(study: Study, table: pd.DataFrame, gaps: pd.DataFrame) -> Figure:
@@ -46,7 +44,7 @@ def gap_decomposed(study: Study, table: pd.DataFrame, gaps: pd.DataFrame) -> Fig
     axes.set_title(_where_the_gap_is(gaps), loc="left")
     axes.grid(axis="x", visible=False)
     axes.legend(frameon=False, loc="upper right", ncols=len(taggers))
-    _caption(study, axes)
+    caption_below(study, axes)
     return figure
 
 
@@ -73,7 +71,7 @@ def learning_curves(study: Study, curves: pd.DataFrame, taggers: Sequence[str] =
     panels[0][0].set_ylim(0, 100)
     panels[0][0].set_title(_who_needs_more(curves), loc="left")
     panels[0][-1].legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
-    _caption(study, panels[0][0])
+    caption_below(study, panels[0][0])
     return figure
 
 
@@ -104,3 +102,9 @@ def _who_needs_more(curves: pd.DataFrame) -> str:
     means = curves.query("tagger == 'CRF' and size == @largest").groupby(["evaluate", "train"])["f1"].mean()
     own = [means[e, e] > means[e].drop(e).max() for e in means.index.levels[0] if (e, e) in means and len(means[e]) > 1]
     return f"At {largest} entities the CRF's own document type is better for {sum(own)} of {len(own)} test corpora"
+
+
+def _wrapped(name: str) -> str:
+    return {ID: "in-domain\n(any notes)", OOD: "out-of-domain\n(other type)"}.get(
+        name, name.replace("without", "without\n", 1)
+    )

@@ -7,10 +7,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from nbutils.analysis.significance import INTERVAL
-from nbutils.figures.style import system_styles, use_style
+from nbutils.figures.style import MARKERS, system_dots, system_styles, use_style
 from nbutils.study.file import Study
-
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
 def main_result(study: Study, scores: pd.DataFrame) -> Figure:
@@ -67,7 +65,7 @@ def gaps(study: Study, table: pd.DataFrame) -> Figure:
         sharey=True, sharex=True, squeeze=False,
     )  # fmt: skip
     for axes, (train, evaluate) in zip(panels[0], directions, strict=True):
-        _dots(axes, study, table.xs((train, evaluate), level=("train", "evaluate")), "Δ (points)")
+        system_dots(axes, study, table.xs((train, evaluate), level=("train", "evaluate")), "Δ (points)")
         axes.axvline(0, color="0.3", linewidth=1)
         axes.set_xlabel(f"Δ = F1 on {evaluate} − F1 on {train} (points)")
         axes.set_title(f"trained on {train}", loc="left", fontsize=11)

@@ -17,12 +17,10 @@ from matplotlib.patches import Patch, Rectangle
 from nbutils.analysis.significance import INTERVAL
 from nbutils.analysis.stratification import STRATA, corpus_grid, grid, outliers
 from nbutils.corpus import Corpus, Document
-from nbutils.figures.style import system_styles, use_style
+from nbutils.figures.style import system_dots, system_styles, use_style
 from nbutils.scoring.resampling import Evaluation
 from nbutils.scoring.variance import COMPONENTS
 from nbutils.study.file import Study
-
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
 def components(study: Study, table: pd.DataFrame) -> Figure:
@@ -30,7 +28,7 @@ def components(study: Study, table: pd.DataFrame) -> Figure:
     use_style()
     figure, panels = plt.subplots(1, 3, figsize=(12, 1.2 + 0.45 * len(study.systems)), sharey=True, sharex=True)
     for axes, component in zip(panels, COMPONENTS, strict=True):
-        _dots(axes, study, table.xs(component, level="due to"), "SD (points)")
+        system_dots(axes, study, table.xs(component, level="due to"), "SD (points)")
         axes.set_xlabel("SD of note F1 (points)")
         axes.set_title(f"due to {component}", loc="left", fontsize=11)
     panels[0].set_xlim(-0.04 * table[INTERVAL[1]].max(), 1.04 * table[INTERVAL[1]].max() + 1)
@@ -40,20 +38,6 @@ def components(study: Study, table: pd.DataFrame) -> Figure:
     figure.suptitle(title, x=0.01, ha="left")
     figure.tight_layout()
     return figure
-
-
-def _dots(axes: Axes, study: Study, rows: pd.DataFrame, value: str) -> None:
-    """A row a system: its value as a marker, its interval as a line."""
-    styles = system_styles(study)
-    titles = [s.title for s in study.systems.values()]
-    for k, name in enumerate(study.systems):
-        if titles[k] in rows.index:
-            row, colour = rows.loc[titles[k]], styles[name][0]
-            axes.plot(row[INTERVAL].astype(float), [k, k], color=colour, linewidth=2)
-            axes.plot(row[value], k, MARKERS[k % len(MARKERS)], color=colour, markersize=8, markeredgecolor="black")
-    axes.set_yticks(range(len(titles)), titles)
-    axes.set_ylim(len(titles) - 0.5, -0.5)
-    axes.grid(axis="y", visible=False)
 
 
 def overview(corpus: Corpus) -> Figure:

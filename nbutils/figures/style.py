@@ -8,13 +8,17 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import matplotlib_fontja  # registers IPAexGothic, so that Japanese labels render on any machine
+import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from nbutils.analysis.significance import INTERVAL
 from nbutils.study.file import Study
 
 # Okabe and Ito's palette is told apart by colour-blind readers; the hatches tell bars apart in grey print.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 HATCHES = ("", "//", "..", "xx", "\\\\", "++", "oo", "--")
 
 
@@ -31,7 +35,7 @@ def system_styles(study: Study) -> dict[str, tuple[str, str]]:
     return {name: (COLOURS[k % len(COLOURS)], HATCHES[k % len(HATCHES)]) for k, name in enumerate(study.systems)}
 
 
-def save(figure: Figure, path: str | Path) -> None:
+def save_figure(figure: Figure, path: str | Path) -> None:
     """Write `path` as PNG and SVG, each beside first and then renamed."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -45,3 +49,23 @@ def save(figure: Figure, path: str | Path) -> None:
         finally:
             with suppress(FileNotFoundError):
                 beside.unlink()
+
+
+def caption_below(study: Study, axes: Axes) -> None:
+    """What the numbers are not, below the axis' label."""
+    place = {"xytext": (0, -62), "textcoords": "offset points", "xycoords": "axes fraction", "annotation_clip": False}
+    axes.annotate(study.caption, (0, 0), fontsize=8, color="0.35", va="top", **place)
+
+
+def system_dots(axes: Axes, study: Study, rows: pd.DataFrame, value: str) -> None:
+    """A row a system: its value as a marker, its interval as a line."""
+    styles = system_styles(study)
+    titles = [s.title for s in study.systems.values()]
+    for k, name in enumerate(study.systems):
+        if titles[k] in rows.index:
+            row, colour = rows.loc[titles[k]], styles[name][0]
+            axes.plot(row[INTERVAL].astype(float), [k, k], color=colour, linewidth=2)
+            axes.plot(row[value], k, MARKERS[k % len(MARKERS)], color=colour, markersize=8, markeredgecolor="black")
+    axes.set_yticks(range(len(titles)), titles)
+    axes.set_ylim(len(titles) - 0.5, -0.5)
+    axes.grid(axis="y", visible=False)

@@ -15,7 +15,7 @@ from IPython.display import HTML
 from nbutils.corpus import Corpus, Document, Prediction
 from nbutils.privacy import shown
 from nbutils.study.runs import Run
-from nbutils.views.html import html
+from nbutils.views import html
 
 ALL = "all"
 GROUPS = ("case", "physician")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbutils import ROOT
+from nbutils import ROOT, figures
 from nbutils.analysis import calibration
 from nbutils.corpus import Document, Entity, Prediction
 from nbutils.scoring.calibration import (
@@ -89,5 +89,5 @@ def test_seeds_are_pooled_and_settings_kept_apart():
     assert summary.loc[("crf", "CR", "PN"), "entities"] == 3
     assert summary.loc[("crf", "CR", "PN"), "precision (%)"] == pytest.approx(200 / 3)
     assert summary.loc[("crf", "CR", "CR"), "calibration error (points)"] == 0
-    drawn = calibration.figure(load_study(ROOT / "studies" / "demo.yaml"), found)
+    drawn = figures.calibration.figure(load_study(ROOT / "studies" / "demo.yaml"), found)
     assert drawn.get_suptitle() == "Too sure of themselves in 1 of 2 settings"

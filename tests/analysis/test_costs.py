@@ -6,11 +6,10 @@ import random
 import pandas as pd
 import pytest
 
-from nbutils import ROOT
+from nbutils import ROOT, figures
 from nbutils.analysis import costs
 from nbutils.analysis.costs import Gpu, NoteShape, floor_table
 from nbutils.corpus import Document, Prediction
-from nbutils.figures import costs
 from nbutils.study.file import load_study
 from nbutils.study.runs import Run, latency, model_size
 
@@ -88,11 +87,11 @@ def test_what_an_older_run_did_not_record_is_missing_and_not_zero():
 
 def test_systems_stand_in_the_order_of_the_study_and_runs_without_a_score_are_left_out():
     runs = [run("bert", **TIMED), run("crf", **TIMED), run("crf", seed=9, **TIMED)]
-    costs = costs.cost_table(DEMO, runs, SCORES)
-    summary = costs.by_system(DEMO, costs)
+    table = costs.cost_table(DEMO, runs, SCORES)
+    summary = costs.by_system(DEMO, table)
     assert list(summary.index) == [DEMO.systems["crf"].title, DEMO.systems["bert"].title]
     assert list(summary["runs"]) == [1, 1]
-    drawn = costs.score_against_cost(DEMO, costs, "training (s)")
+    drawn = figures.costs.score_against_cost(DEMO, table, "training (s)")
     assert drawn.axes[0].get_title(loc="left") == f"{DEMO.systems['bert'].title} has the highest F1"
 
 

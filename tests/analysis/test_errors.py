@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nbutils import figures
 from nbutils.analysis import errors
 from nbutils.analysis.errors import FALSE_NEGATIVE, FALSE_POSITIVE, KINDS, document_errors, false_positive_kind
 from nbutils.analysis.main_result import paper_table
 from nbutils.corpus import Corpus, Document, Entity, Prediction
-from nbutils.figures import errors
 from nbutils.scoring.spans import exact_document
 from nbutils.study.file import Study, System
 from nbutils.study.runs import Run, write_predictions
@@ -295,7 +295,7 @@ def test_an_error_across_two_lines_shows_both(example):
 
 def test_the_figure_of_kinds_names_the_commonest_and_leaves_out_what_never_happened(example):
     counts = errors.count_table(example.study, example.rows, example.n_runs, FALSE_POSITIVE)
-    figure = errors.kinds(example.study, counts)
+    figure = figures.errors.kinds(example.study, counts)
     (axes,) = figure.axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["too short", "test or biomarker"]
     assert axes.get_title(loc="left") == "Commonest kind of false positive: test or biomarker (1 of 2 systems)"

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nbutils import figures
 from nbutils.analysis import generalisation
 from nbutils.analysis.generalisation import BEYOND, ID, NEITHER, OOD, WHOLE, first_notes, regimes
 from nbutils.corpus import Corpus, Document, Entity
-from nbutils.figures import errors
 from nbutils.scoring.spans import exact_scores
 from nbutils.study.file import Study, System
 from nbutils.taggers.dictionary import fit_dictionary
@@ -211,7 +211,7 @@ def one_tagger(regime):
 
 def test_the_figure_has_a_bar_a_regime_and_tagger_and_says_where_the_gap_is(counts):
     table, gaps = generalisation.regime_table(counts, n_boot=20), generalisation.gap_table(counts, n_boot=20)
-    (axes,) = errors.gap_decomposed(STUDY, table, gaps).axes
+    (axes,) = figures.generalisation.gap_decomposed(STUDY, table, gaps).axes
     assert len(axes.patches) == len(table) == 10
     assert f"{gaps.loc[('CRF', WHOLE), 'change of F1 (points)']:+.1f} points" in axes.get_title(loc="left")
 
@@ -219,7 +219,7 @@ def test_the_figure_has_a_bar_a_regime_and_tagger_and_says_where_the_gap_is(coun
 def test_without_groups_the_figure_does_not_speak_of_what_leaks():
     same = pd.concat([one_tagger(regime) for regime in (ID, OOD)])
     table, gaps = generalisation.regime_table(same, n_boot=20), generalisation.gap_table(same, n_boot=20)
-    (axes,) = errors.gap_decomposed(STUDY, table, gaps).axes
+    (axes,) = figures.generalisation.gap_decomposed(STUDY, table, gaps).axes
     assert "leak" not in axes.get_title(loc="left")
 
 
@@ -252,7 +252,7 @@ def test_the_curve_table_averages_the_draws(curves):
 
 
 def test_the_curve_figure_has_a_panel_a_test_corpus_and_compares_at_the_largest_common_size(curves):
-    figure = errors.learning_curves(STUDY, curves)
+    figure = figures.generalisation.learning_curves(STUDY, curves)
     assert [axes.get_xlabel() for axes in figure.axes] == [
         "training entities; tested on CR",
         "training entities; tested on PN",

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from matplotlib.cbook import boxplot_stats
 from scipy.stats import kstest, pearsonr, spearmanr
 
+from nbutils import figures
 from nbutils.analysis import significance, stratification
 from nbutils.corpus import Corpus, Document, Entity
-from nbutils.figures import stratification
 from nbutils.scoring.permutation import spread_test
 from nbutils.scoring.resampling import Evaluation
 from nbutils.scoring.variance import variance_components
@@ -277,7 +277,7 @@ def texts(figure):
 
 def test_the_box_plot_names_its_outlier_and_says_which_spread_is_wider(chosen):
     strata = pd.concat([stratification.stratum_table(chosen, by) for by in stratification.STRATA])
-    figure = stratification.boxes(STUDY, strata)
+    figure = figures.stratification.boxes(STUDY, strata)
     assert "p3" in texts(figure)
     assert "F1 varies more over physicians than over cases for 2 of 2 systems" in texts(figure)
 
@@ -287,25 +287,25 @@ def test_outliers_at_one_height_share_a_label():
 
 
 def test_the_heat_map_names_the_physician_whose_notes_score_lowest(chosen):
-    figure = stratification.heat_map(STUDY, {"new": chosen["new"]})
+    figure = figures.stratification.heat_map(STUDY, {"new": chosen["new"]})
     assert "p3 writes the hardest notes for 1 of 1 systems" in texts(figure)
 
 
 def test_the_heat_map_writes_every_note_and_leaves_missing_ones_blank(chosen):
     whole, thin = chosen["old"], chosen["old"].on(chosen["old"].documents[:-1])
-    (n_whole, n_thin) = (sum("50" <= t <= "59" for t in texts(stratification.heat_map(STUDY, {"old": e})))
+    (n_whole, n_thin) = (sum("50" <= t <= "59" for t in texts(figures.stratification.heat_map(STUDY, {"old": e})))
                          for e in (whole, thin))  # fmt: skip
     assert (n_whole, n_thin) == (24, 23)
 
 
 def test_the_overview_is_drawn_from_the_corpus():
-    figure = stratification.overview(Corpus("PN", crossed(4, 3)))
+    figure = figures.stratification.overview(Corpus("PN", crossed(4, 3)))
     assert "PN: 4 physicians × 3 cases, one note a cell" in texts(figure)
 
 
 def test_the_overview_of_a_corpus_without_physicians_says_which_note_lacks_one():
     with pytest.raises(ValueError, match=r'"x1" of CR names no physician'):
-        stratification.overview(Corpus("CR", (Document("x1", ""),)))
+        figures.stratification.overview(Corpus("CR", (Document("x1", ""),)))
 
 
 def test_the_gap_figure_counts_the_intervals_that_leave_out_zero():
@@ -313,21 +313,21 @@ def test_the_gap_figure_counts_the_intervals_that_leave_out_zero():
     for system, f1 in (("old", 40), ("new", 80)):  # in-domain 80: the second loses nothing
         evaluated |= {(system, "CR", "CR"): with_note_f1(np.full((5, 5), 80))}
         evaluated |= {(system, "CR", "PN"): with_note_f1(np.full((5, 5), f1))}
-    figure = stratification.gaps(STUDY, significance.gap_table(STUDY, evaluated, n_boot=50))
+    figure = figures.main_result.gaps(STUDY, significance.gap_table(STUDY, evaluated, n_boot=50))
     assert any("leaves out 0 for 1 of 2 pairs" in text for text in texts(figure))
 
 
 def test_a_study_without_a_gap_still_gets_a_figure():
-    assert stratification.gaps(STUDY, significance.gap_table(STUDY, {})) is not None
+    assert figures.main_result.gaps(STUDY, significance.gap_table(STUDY, {})) is not None
 
 
 def test_the_figure_of_the_components_compares_physician_and_case(chosen):
-    figure = stratification.components(STUDY, stratification.component_table(STUDY, chosen, n_boot=100))
+    figure = figures.stratification.components(STUDY, stratification.component_table(STUDY, chosen, n_boot=100))
     assert "The physician makes more of the spread than the case for 2 of 2 systems" in texts(figure)
 
 
 def test_precision_against_recall_has_a_panel_a_setting():
     columns = ["system", "train", "evaluate", "threshold", "precision", "recall", "f1"]
     table = pd.DataFrame([("old", "CR", "PN", 0.0, 50, 60, 55), ("old", "CR", "PN", 0.5, 70, 40, 51)], columns=columns)
-    figure = stratification.precision_recall(STUDY, table)
+    figure = figures.main_result.precision_recall(STUDY, table)
     assert len(figure.axes) == 4 and "Precision rises with the threshold in 1 of 1 curves" in texts(figure)

@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from test_calls import check_ledgers, run_with_kills
+from test_ask import check_ledgers, run_with_kills
 
 
 def check(policy: str, n: int, kills: int) -> str:

@@ -18,7 +18,7 @@ import pytest
 import servers
 from conftest import DISEASES
 
-from nbutils import ROOT, batch
+from nbutils import ROOT
 from nbutils.corpus import Corpus, Document, Entity
 from nbutils.files import DataError
 from nbutils.prompting import ask
@@ -371,34 +371,6 @@ def test_the_progress_bar_shows_the_cost_so_far(server, tmp_path, capsys):
     settings = settings_for(server, tmp_path, price={"input": 1000.0, "output": 0.0})
     icl.IclTagger(settings, (), 0).predict(notes_of(3), progress=True)
     assert "cost so far 0.3000" in capsys.readouterr().err  # 3 × 100 tokens of prompt
-
-
-# --- batches ---------------------------------------------------------------------------------------------------------
-
-
-def test_a_batch_is_handed_in_once_and_its_answers_are_kept(server, tmp_path):
-    settings = settings_for(server, tmp_path)
-    tagger = icl.IclTagger(settings, (), 0)
-    requests = tagger.requests(tagger.pieces(notes_of(5)))
-    assert batch.submit(requests, settings) == "batch-0"
-    assert batch.submit(requests, settings) == ""
-    with pytest.raises(DataError, match="5 answers are part of a batch"):
-        tag(settings, notes_of(5))
-    assert batch.collect(requests, settings) == {"answered": 0, "failed": 0, "waiting": 5}
-    assert batch.collect(requests, settings) == {"answered": 4, "failed": 1, "waiting": 0}
-    assert set(states(tag(settings, notes_of(5)))) == {"stop"}
-    assert len(server.bodies) == 1  # the one that failed in the batch
-
-
-def test_a_batch_that_was_cut_off_before_its_id_was_known_is_found_again(server, tmp_path, monkeypatch):
-    settings = settings_for(server, tmp_path)
-    tagger = icl.IclTagger(settings, (), 0)
-    requests = tagger.requests(tagger.pieces(notes_of(3)))
-    monkeypatch.setattr(Answers, "name_batch", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-    with pytest.raises(KeyboardInterrupt):
-        batch.submit(requests, settings)
-    monkeypatch.undo()
-    assert batch.submit(requests, settings) == "batch-0" and len(server.batches.known) == 1
 
 
 # --- nothing of a note is told ---------------------------------------------------------------------------------------

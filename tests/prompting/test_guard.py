@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import anyio
 import pytest
 import servers
-from test_calls import notes_of, serve, settings_for, tag
+from test_ask import notes_of, serve, settings_for, tag
 
 from nbutils import ROOT
 from nbutils.corpus import Corpus, Document, Entity
@@ -163,7 +163,7 @@ seen = []
 sys.addaudithook(lambda event, args: seen.append([event, repr(args[1:] if event == "socket.connect" else args[:2])])
                  if event in ("socket.connect", "socket.getaddrinfo", "socket.sendto") else None)
 sys.path[:0] = ["tests"]
-from test_calls import notes_of, settings_for, tag
+from test_ask import notes_of, settings_for, tag
 from dataclasses import replace
 from nbutils.corpus import Corpus
 from nbutils.corpus.formats import DataError

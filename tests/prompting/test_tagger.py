@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import servers
 from conftest import note
-from test_calls import settings_for
+from test_ask import settings_for
 
 from nbutils import ROOT
 from nbutils.corpus import Corpus, Document, Entity, problems

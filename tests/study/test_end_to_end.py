@@ -12,11 +12,10 @@ from dataclasses import replace
 import papermill
 import pytest
 
-from nbutils import ROOT
+from nbutils import ROOT, figures
 from nbutils.analysis import main_result
 from nbutils.corpus import Corpus, Document, Entity
 from nbutils.corpus.formats import read_corpus, write_medtxt
-from nbutils.figures import style
 from nbutils.study.corpora import open_corpora, open_corpus, split
 from nbutils.study.execute import execute
 from nbutils.study.file import load_study
@@ -238,6 +237,6 @@ def test_tiny_models_are_ordinary_folders_that_the_training_text_alone_decides(s
 def test_the_main_figure_shows_every_system(study_file, finished):
     plan = load_study(study_file)
     scores = main_result.score_runs(plan, read_runs(ROOT / "runs", plan.name), open_corpora(plan))
-    figure = style.main_result(plan, scores)
+    figure = figures.main_result.main_result(plan, scores)
     shown = {text.get_text() for text in figure.axes[0].get_legend().get_texts()}
     assert shown == {s.title for s in plan.systems.values()}

@@ -43,7 +43,7 @@ def test_a_notebook_prints_again_what_it_was_saved_with(path, compared, request)
 
 
 def test_every_notebook_is_compared_or_run_in_small_by_the_end_to_end_study():
-    small = (notebook_outputs.ROOT / "tests" / "test_end_to_end.py").read_text(encoding="utf-8")
+    small = (notebook_outputs.ROOT / "tests" / "study" / "test_end_to_end.py").read_text(encoding="utf-8")
     for path in notebook_outputs.notebooks():
         kinds = [kind for kind, notebook in NOTEBOOKS.items() if notebook.endswith(path.name)]
         in_study = kinds and re.search(rf"^  {kinds[0]}[\w-]*:|kind: {kinds[0]}\b", small, re.MULTILINE)

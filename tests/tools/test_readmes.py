@@ -15,13 +15,6 @@ def test_a_readme_shows_the_table_of_the_demo(name):
     assert readmes.shown("result", text) == table, "run `make readme`"
 
 
-def test_both_readmes_have_a_place_for_badges_and_show_the_same_ones():
-    texts = [(ROOT / name).read_text(encoding="utf-8") for name in readmes.READMES]
-    assert all("<!-- badges -->" in text for text in texts)
-    assert len({readmes.shown("badges", text) for text in texts}) == 1
-    assert "owner/name" not in readmes.shown("badges", texts[0])
-
-
 def test_both_readmes_name_the_same_commands_and_have_the_same_sections():
     english, japanese = ((ROOT / name).read_text(encoding="utf-8") for name in readmes.READMES)
     for opening in ("## ", "| `make"):

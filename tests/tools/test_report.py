@@ -3,28 +3,13 @@
 import re
 from dataclasses import replace
 
-import matplotlib.pyplot as plt
 import nbformat
-import networkx as nx
 import pytest
 
-from nbutils import ROOT, dag
+from nbutils import ROOT
 from nbutils.files import DataError
 from nbutils.study.file import load_study
 from tools import notebook_outputs, report
-
-DOT = """digraph snakemake_dag {
-    node[shape=box];
-	0[label = "study", color = "0.4 0.6 0.85"];
-	1[label = "evaluate", color = "0.4 0.6 0.85"];
-	2[label = "crf\\nseed: 0", color = "0.4 0.6 0.85"];
-	3[label = "crf\\nseed: 1", color = "0.4 0.6 0.85"];
-	4[label = "tiny_model\\nkind: encoder", color = "0.4 0.6 0.85"];
-	1 -> 0
-	2 -> 1
-	3 -> 1
-	4 -> 2
-}"""
 
 
 @pytest.fixture
@@ -44,8 +29,8 @@ def site(tmp_path, monkeypatch):
     monkeypatch.setattr(report, "has_outputs", lambda p: p == path)
     monkeypatch.setattr(report, "read_runs", lambda *_: [])
     monkeypatch.setattr(report, "ROOT", tmp_path)
-    monkeypatch.setattr(dag, "job_graph", lambda _: DOT)
     (tmp_path / plan.figures).mkdir()
+    (tmp_path / plan.figures / "main_result.png").write_bytes(b"")
     (tmp_path / plan.figures / "main_result.md").write_text(
         "A caption.\n\n| system | F1 |\n|---|---:|\n| CRF | 62.4 |\n"
     )
@@ -54,8 +39,8 @@ def site(tmp_path, monkeypatch):
 
 def test_the_first_page_begins_with_the_main_table_then_figures_then_notebooks(site):
     page = (site / "index.html").read_text(encoding="utf-8")
-    places = [page.index(part) for part in ("<td>CRF</td>", "dag.png", "06_evaluation.html", "07_later")]
-    assert places == sorted(places) and (site / "dag.png").exists()
+    places = [page.index(part) for part in ("<td>CRF</td>", "main_result.png", "06_evaluation.html", "07_later")]
+    assert places == sorted(places) and (site / "main_result.png").exists()
 
 
 def test_no_page_asks_for_anything_outside_its_folder(site):
@@ -77,25 +62,3 @@ def test_a_study_without_a_table_gives_one_sentence(tmp_path, monkeypatch):
     plan = replace(load_study(ROOT / "studies" / "demo.yaml"), figures="nowhere")
     with pytest.raises(DataError, match="run `make study`"):
         report.build(plan, tmp_path / "site")
-
-
-def test_the_jobs_of_a_rule_are_one_box_with_their_number():
-    graph = dag.rules(DOT)
-    assert nx.get_node_attributes(graph, "jobs") == {"study": 1, "evaluate": 1, "crf": 2, "tiny_model": 1}
-    assert set(graph.edges) == {("evaluate", "study"), ("crf", "evaluate"), ("tiny_model", "crf")}
-
-
-def test_the_picture_names_every_rule_its_jobs_and_its_notebook():
-    figure = dag.draw(dag.rules(DOT))
-    shown = {text.get_text() for text in figure.axes[0].texts if text.get_text()}
-    plt.close(figure)
-    assert shown == {"study × 1", "evaluate × 1\n06_evaluation", "crf × 2\n03_crf_baseline", "tiny_model × 1"}
-
-
-def test_every_rule_of_the_whole_study_has_its_notebook_in_the_picture():
-    plan = load_study(ROOT / "studies" / "demo.yaml")
-    jobs = set(dag.rules(dag.job_graph(plan))) - {"study", "tiny_model"}  # these two execute no notebook
-    assert {s.kind for s in plan.systems.values()} <= jobs and "efficiency" in jobs
-    assert {rule: (ROOT / "notebooks" / f"{dag._NOTEBOOK_OF.get(rule)}.ipynb").exists() for rule in jobs} == (
-        dict.fromkeys(jobs, True)
-    )

@@ -6,7 +6,7 @@ import pytest
 
 from nbutils import privacy
 from nbutils.corpus import Corpus, Document, Entity, Prediction
-from nbutils.views.html import browser
+from nbutils.views import browser
 
 EVIL = "<script>alert(1)</script> & 発熱"
 

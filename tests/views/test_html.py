@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from nbutils.views.html.html import error_page, error_twin, explorer, filtered, highlight, two_annotators
 
 from nbutils.corpus import Document, Entity, Prediction
-from nbutils.views.html import html
+from nbutils.views import html
+from nbutils.views.html import error_page, error_twin, explorer, filtered, highlight, two_annotators
 
 EVIL = '<img src=x onerror="alert(1)"><script>alert(2)</script>&lt;d&gt; p<0.05'
 

@@ -16,7 +16,7 @@ import torch
 import transformers
 
 from nbutils import ROOT
-from nbutils.figures.style import save
+from nbutils.figures.style import save_figure
 from nbutils.files import written_whole
 from nbutils.study.provenance import provenance
 from tools.bench import decoding, others
@@ -44,7 +44,7 @@ def main() -> None:
         "vocabulary": decoding.VOCABULARY,
         "seconds": round(time.perf_counter() - begin), "torch threads": torch.get_num_threads(), **provenance(),
     }  # fmt: skip
-    tables = {"decoding": decoding, "training": training, "scoring": scoring, "bootstrap": resampling}
+    tables = {"decoding": decoded, "training": training, "scoring": scoring, "bootstrap": resampling}
     write(chosen.out, about, tables)
     print((chosen.out / "bench.md").read_text(encoding="utf-8"))
 
@@ -63,7 +63,7 @@ def write(folder: Path, about: dict[str, Any], tables: dict[str, pd.DataFrame]) 
         )
         for name, table in tables.items():
             file.write(f"\n**{name}**\n\n{markdown(table)}")
-    save(speed_ups(tables["decoding"]), folder / "bench")
+    save_figure(speed_ups(tables["decoding"]), folder / "bench")
 
 
 def markdown(table: pd.DataFrame) -> str:

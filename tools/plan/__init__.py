@@ -26,8 +26,8 @@ from nbutils.corpus.formats import read_corpus
 from nbutils.files import DataError
 from nbutils.study import systems
 from nbutils.study.corpora import corpus_path, evaluation_corpus, open_corpus, split
-from nbutils.study.execute import STEPWISE
 from nbutils.study.file import Study, System, load_study
+from nbutils.taggers import KINDS
 from nbutils.taggers.settings import BertSettings, IclSettings, LoraSettings
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -70,7 +70,7 @@ def plan(s: Study, device: Device, efficiency: float = 0.4) -> pd.DataFrame:
     columns = {}
     for system in s.systems.values():
         for train in s.train:
-            if system.kind in STEPWISE:
+            if KINDS[system.kind].resumable:
                 columns[f"{system.name} ← {train}"] = _column(s, system, train, device, efficiency)
             elif system.kind == "icl" and not system.settings.get("endpoint"):
                 columns[f"{system.name} ← {train}"] = _prompting_column(s, system, train, device)

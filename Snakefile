@@ -118,10 +118,10 @@ rule evaluate:
         [f"runs/{NAME}/{system}/{train}/seed-{seed}/notebook.ipynb" for system, train, seed in GRID],
         notebook="notebooks/06_evaluation.ipynb",
     output:
-        table=f"{STUDY.figures}/main_result.md",
-        rows=f"{STUDY.figures}/main_result.csv",
-        png=f"{STUDY.figures}/main_result.png",
-        svg=f"{STUDY.figures}/main_result.svg",
+        table=f"runs/{NAME}/figures/main_result.md",
+        rows=f"runs/{NAME}/figures/main_result.csv",
+        png=f"runs/{NAME}/figures/main_result.png",
+        svg=f"runs/{NAME}/figures/main_result.svg",
         notebook=f"runs/{NAME}/notebooks/06_evaluation.ipynb",
     log:
         f"{LOG}/06_evaluation.log",

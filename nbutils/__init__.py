@@ -24,6 +24,7 @@ _FACE = {
     "split": "nbutils.study.corpora",
     "settings": "nbutils.study.systems",
     "execute": "nbutils.study.execute",
+    "open_results": "nbutils.study.results",
     "save_figure": "nbutils.figures.style",
     "provenance": "nbutils.study.provenance",
 }

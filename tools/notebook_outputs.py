@@ -129,8 +129,9 @@ def make(chosen: Iterable[Path]) -> None:
             with written_whole(path) as file:
                 nbformat.write(notebook, file)
             print("done", flush=True)
-        if (place / "figures").is_dir():
-            shutil.copytree(place / "figures", ROOT / "figures", dirs_exist_ok=True)
+        for drawn in (place / "runs").glob("*/figures"):
+            if (ROOT / REFERENCE_RUNS / drawn.parent.name).is_dir():  # not those of own notes, which are an example
+                shutil.copytree(drawn, ROOT / "figures" / drawn.parent.name, dirs_exist_ok=True)
         if (ROOT / REFERENCE_RUNS).is_dir():
             _keep_tables(place / "runs", ROOT / REFERENCE_RUNS)
             _keep_tables(place / REFERENCE_RUNS, ROOT / REFERENCE_RUNS)

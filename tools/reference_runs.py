@@ -1,7 +1,7 @@
 """The reference runs: a study's finished runs, small enough for the repository, so that 06 to 10 open without training.
 
 Copies `runs/<study>` to `data/reference_runs/<study>`: run.json, the predictions and the tables of notebook 10; no
-model, no notebook, no log.
+model, no notebook, no log. The figures and tables of the same runs go to `figures/<study>`.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         plan = load_study(parser.parse_args(arguments).file)
         folder = copy_reference(plan, ROOT / "runs", ROOT / REFERENCE)
+        copy_figures(ROOT / "runs" / plan.name / "figures", ROOT / "figures" / plan.name)
     except DataError as error:
         print(error, file=sys.stderr)
         return 1
@@ -65,6 +66,14 @@ def copy_reference(plan: Study, runs: Path, reference: Path) -> Path:
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return target
+
+
+def copy_figures(source: Path, target: Path) -> None:
+    """Put the figures and tables of a study in the place of those that lie in `target`."""
+    if not (source / "main_result.md").exists():
+        raise DataError(f"{source.relative_to(ROOT)}: the study's table is not there yet; run `make study` first")
+    shutil.rmtree(target, ignore_errors=True)
+    copy_files((path for path in source.iterdir() if not path.name.startswith(".")), source, target)
 
 
 def copy_files(paths: Iterable[Path], source: Path, target: Path) -> None:

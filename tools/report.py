@@ -54,13 +54,13 @@ def build(study: Study, folder: str | Path) -> Path:
         DataError: the study has no main table yet.
     """
     folder = Path(folder)
-    table = result_table(study)
+    table = result_table(figures_of(study))
     pages = executed(study)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for page in pages:
         _write(folder / f"{page.name}.html", page.title, notebook_html(page.source), home=True)
-    figures = sorted((ROOT / study.figures).glob("*.png"), key=lambda p: (p.stem != "main_result", p.stem))
+    figures = sorted(figures_of(study).glob("*.png"), key=lambda p: (p.stem != "main_result", p.stem))
     for figure in figures:
         shutil.copyfile(figure, folder / figure.name)
     index = folder / "index.html"
@@ -68,12 +68,18 @@ def build(study: Study, folder: str | Path) -> Path:
     return index
 
 
-def result_table(study: Study) -> str:
-    """The study's main table with its caption, in Markdown, as notebook 06 wrote it."""
-    path = ROOT / study.figures / "main_result.md"
+def result_table(folder: Path) -> str:
+    """A main table with its caption, in Markdown, as notebook 06 wrote it into a folder of figures."""
+    path = folder / "main_result.md"
     if not path.exists():
         raise DataError(f"{path.relative_to(ROOT)}: not there yet; run `make study` for this study first")
     return path.read_text(encoding="utf-8").strip()
+
+
+def figures_of(study: Study) -> Path:
+    """The figures of the study's own runs, else those of the bundled reference runs."""
+    own, bundled = ROOT / "runs" / study.name / "figures", ROOT / "figures" / study.name
+    return bundled if (bundled / "main_result.md").exists() and not (own / "main_result.md").exists() else own
 
 
 def executed(study: Study) -> list[Page]:
@@ -154,7 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if chosen.command == "site":
             print(f"Open {build(study, ROOT / 'report' / study.name).relative_to(ROOT)} in a browser.")
         else:
-            changed = readmes.fill("result", result_table(study))
+            changed = readmes.fill("result", result_table(ROOT / "figures" / study.name))
             print(", ".join(p.name for p in changed) + " filled" if changed else "The READMEs show the table already.")
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)

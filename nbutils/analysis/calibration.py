@@ -1,34 +1,21 @@
-"""Whether a tagger's probabilities mean what they say: reliability, calibration error, and what abstaining would buy.
-
-Knows entities with a score. Knows only what was predicted: an entity that was missed has no probability to judge.
-"""
+"""Whether the probabilities of every system mean what they say; see `scoring.calibration`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-
 import pandas as pd
 
-from nbutils.corpus import Corpus
 from nbutils.scoring.calibration import area_under_risk, expected_calibration_error, outcomes
-from nbutils.study.corpora import evaluation_corpus
-from nbutils.study.file import Study
-from nbutils.study.runs import Run
+from nbutils.study.results import Results
 
 KEYS = ["system", "train", "evaluate"]
 
 
-# --- over runs ------------------------------------------------------------------------------------------------------
-
-
-def outcomes_of_runs(study: Study, runs: Iterable[Run], corpora: Mapping[str, Corpus]) -> pd.DataFrame:
+def outcomes_of_runs(results: Results) -> pd.DataFrame:
     """`outcomes` of every run on every evaluation corpus, with system, train, evaluate and seed."""
     tables = []
-    for run in runs:
-        for name in study.evaluate if run.system in study.systems else ():
-            gold = evaluation_corpus(study, corpora, run.train, name)
-            table = outcomes(gold, run.predictions(gold))
-            tables.append(table.assign(system=run.system, train=run.train, evaluate=name, seed=run.seed))
+    for s in results.scored():
+        at = {key: value for key, value in s.place.items() if key != "setting"}
+        tables.append(outcomes(s.gold, s.predicted).assign(**at))
     columns = ["score", "correct", *KEYS, "seed"]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from nbutils.study.file import Study
-from nbutils.study.runs import Run
+from nbutils.study.results import Results
 
 COLUMNS = [
     "system", "train", "seed", "training (s)", "p50 (ms a note)", "p95 (ms a note)", "ms per 1,000 characters",
@@ -24,15 +24,15 @@ COLUMNS = [
 # --- measured -------------------------------------------------------------------------------------------------------
 
 
-def cost_table(study: Study, runs: Iterable[Run], scores: pd.DataFrame) -> pd.DataFrame:
-    """One row a run: training time, latency of a note by itself, tokens, peak memory, size, machine, and F1.
+def cost_table(results: Results, scores: pd.DataFrame) -> pd.DataFrame:
+    """One row per run: training time, latency of a note by itself, tokens, peak memory, size, machine, and F1.
 
     F1 is the mean over the evaluation corpora. What a run's record does not say (an older run, a system without
-    weights or without training) is nan. Needs `tables.score_runs`.
+    weights or without training) is nan. Needs `main_result.score_runs`.
     """
     f1 = scores.groupby(["system", "train", "seed"])["f1"].mean()
     rows: list[dict] = []
-    for run in runs:
+    for run in results.runs:
         key = (run.system, run.train, run.seed)
         if key not in f1.index:
             continue

@@ -17,9 +17,8 @@ import pandas as pd
 from nbutils.corpus import Corpus, Document, Entity, Prediction, lines
 from nbutils.privacy import shown
 from nbutils.scoring.spans import pair
-from nbutils.study.corpora import evaluation_corpus, split
 from nbutils.study.file import Study
-from nbutils.study.runs import Run
+from nbutils.study.results import Results
 
 FALSE_POSITIVE, FALSE_NEGATIVE = "false positive", "false negative"
 BORDER_KINDS = ("too short", "too long", "shifted", "split", "merged")
@@ -157,29 +156,21 @@ def document_errors(
 
 
 def of_runs(
-    study: Study,
-    runs: Iterable[Run],
-    corpora: Mapping[str, Corpus],
-    *,
-    train: str,
-    evaluate: str,
-    marked: Mapping[str, Corpus] | None = None,
+    results: Results, *, train: str, evaluate: str, marked: Mapping[str, Corpus] | None = None
 ) -> pd.DataFrame:
-    """One row an error of every run that was trained on `train`, on the corpus `evaluate`, in the study's order.
+    """One row per error of every run that was trained on `train`, on the corpus `evaluate`, in the study's order.
 
     `marked` holds the corpora with every entity, when the study leaves some certainties out. `line` is the line (or
     lines) that the entity stands in; `gold` and `predicted` are all spans there, counted from the line's start, so that
     a row can be shown by itself, with the text of private notes covered. `seen` says whether the entity's string is an
     entity of the training part.
     """
-    target = evaluation_corpus(study, corpora, train, evaluate)
-    known = {d.surface(e) for d in split(study, corpora[train])[0] for e in d.entities}
-    everything = {d.id: d.entities for d in (marked or corpora)[evaluate]}
+    known = {d.surface(e) for d in results.training_part(train) for e in d.entities}
+    everything = {d.id: d.entities for d in (marked or results.corpora)[evaluate]}
     rows: list[dict[str, Any]] = []
-    places = {name: k for k, name in enumerate(study.systems)}
-    mine = [run for run in runs if run.train == train and run.system in places]
-    for run in sorted(mine, key=lambda run: (places[run.system], run.seed)):
-        for document, prediction in pair(target, run.predictions(target)):
+    for scored in results.scored(train, evaluate):
+        run = scored.run
+        for document, prediction in pair(scored.gold, scored.predicted):
             kept = {e.key for e in document.entities}
             left_out = [e for e in everything[document.id] if e.key not in kept]
             for side, kind, entity in document_errors(document, prediction.entities, left_out=left_out):
@@ -211,21 +202,19 @@ def in_its_line(document: Document, predicted: Iterable[Entity], entity: Entity)
 
 
 def on_document(
-    study: Study, runs: Iterable[Run], corpora: Mapping[str, Corpus], document_id: str, *, train: str, evaluate: str
+    results: Results, document_id: str, *, train: str, evaluate: str
 ) -> tuple[Document, dict[str, Prediction]]:
-    """One document and what every system found in it with its first seed, by title, for `views.side_by_side`."""
-    target = evaluation_corpus(study, corpora, train, evaluate)
-    found: dict[str, Prediction] = {}
-    for run in sorted((r for r in runs if r.train == train and r.system in study.systems), key=lambda run: run.seed):
-        if run.system not in found:
-            found[run.system] = next(p for p in run.predictions(target) if p.document_id == document_id)
-    titles = {study.systems[name].title: found[name] for name in study.systems if name in found}
-    return next(d for d in target if d.id == document_id), titles
+    """One document and what every system predicted in it with its first seed, by title."""
+    by_title: dict[str, Prediction] = {}
+    for scored in results.scored(train, evaluate):
+        if scored.title not in by_title:
+            by_title[scored.title] = next(p for p in scored.predicted if p.document_id == document_id)
+    return next(d for d in results.gold(train, evaluate) if d.id == document_id), by_title
 
 
-def runs_of(runs: Iterable[Run], train: str) -> Counter[str]:
+def runs_of(results: Results, train: str) -> Counter[str]:
     """How many runs of each system were trained on a corpus: what counts are divided by."""
-    return Counter(run.system for run in runs if run.train == train)
+    return Counter(run.system for run in results.runs if run.train == train)
 
 
 def count_table(study: Study, rows: pd.DataFrame, n_runs: Mapping[str, int], side: str) -> pd.DataFrame:

@@ -1,81 +1,112 @@
-"""Result tables: one score a run, then mean (SD) over seeds in the shape of Table 3 of the paper.
-
-Knows runs and scores, and how the paper prints them. Rounds only when a table is shown.
-"""
+"""Result tables: one score per run, mean (SD) over seeds in the shape of Table 3, and what a score is made of."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
 
 from nbutils import ROOT
-from nbutils.corpus import Corpus
 from nbutils.files import written_whole
-from nbutils.scoring.spans import Scores, carry_certainty, certainty_scores, exact_scores, scores_by_label
-from nbutils.study.corpora import evaluation_corpus
+from nbutils.scoring.spans import (
+    FREQUENCIES,
+    PARTIAL_MODES,
+    Scores,
+    carry_certainty,
+    certainty_scores,
+    exact_scores,
+    partial_scores,
+    scores_by_frequency,
+    scores_by_label,
+)
 from nbutils.study.file import Study
-from nbutils.study.runs import Run
+from nbutils.study.results import Results, Scored
+from nbutils.study.runs import figure_folder
 
 PAPER_TABLES = ROOT / "data" / "paper_tables"
-
-
-def score_runs(study: Study, runs: Iterable[Run], corpora: Mapping[str, Corpus]) -> pd.DataFrame:
-    """One row a run and evaluation corpus: exact micro precision, recall and F1 in percent, and the counts.
-
-    Runs that the study file does not (or no longer) ask for are left out.
-    """
-    rows = []
-    for run, name in _evaluated(study, runs):
-        gold = evaluation_corpus(study, corpora, run.train, name)
-        rows.append(_place(run, name) | _in_percent(exact_scores(gold, run.predictions(gold))))
-    return pd.DataFrame(rows, columns=[*PLACE, *MEASURES])
-
-
-def score_by_type(study: Study, runs: Iterable[Run], corpora: Mapping[str, Corpus]) -> pd.DataFrame:
-    """One row a run, evaluation corpus and type of the study, as `score_runs`; the counts of a type may be 0."""
-    rows = []
-    for run, name in _evaluated(study, runs):
-        gold = evaluation_corpus(study, corpora, run.train, name)
-        found = scores_by_label(gold, run.predictions(gold))
-        for kind in study.types:
-            rows.append(_place(run, name) | {"type": kind} | _in_percent(found.get(kind, Scores(0, 0, 0, 0))))
-    return pd.DataFrame(rows, columns=[*PLACE, "type", *MEASURES])
-
-
-def score_certainty(study: Study, runs: Iterable[Run], corpora: Mapping[str, Corpus]) -> pd.DataFrame:
-    """One row a run that predicts certainties, and evaluation corpus: F1 without and with them, in percent.
-
-    `right` is the share, in percent, of the rightly found spans whose certainty is right too; nan without any.
-    """
-    rows = []
-    for run, name in _evaluated(study, runs):
-        gold = evaluation_corpus(study, corpora, run.train, name)
-        predicted = run.predictions(gold)
-        if study.certainty_in_type or carry_certainty(predicted):
-            plain, exact = certainty_scores(gold, predicted)
-            right = exact.matched_gold / plain.matched_gold if plain.matched_gold else math.nan
-            rows.append(
-                _place(run, name) | {"plain": 100 * plain.f1, "certainty": 100 * exact.f1, "right": 100 * right}
-            )
-    return pd.DataFrame(rows, columns=[*PLACE, "plain", "certainty", "right"])
-
-
+NOTHING = Scores(0, 0, 0, 0)
+KEY = ["system", "train", "evaluate"]
+SEEN = "seen (all but unseen)"
 PLACE = ["system", "train", "evaluate", "setting", "seed"]
 MEASURES = ["precision", "recall", "f1", "n_gold", "n_predicted"]
 
 
-def _evaluated(study: Study, runs: Iterable[Run]) -> list[tuple[Run, str]]:
-    """Every run that the study file asks for, with each of its evaluation corpora."""
-    grid = {(system.name, train, seed) for system, train, seed in study.runs()}
-    return [(r, name) for r in runs if (r.system, r.train, r.seed) in grid for name in study.evaluate]
+# --- scores ----------------------------------------------------------------------------------------------------------
 
 
-def _place(run: Run, evaluate: str) -> dict[str, str | int]:
-    setting = "ID" if run.train == evaluate else "OOD"
-    return dict(zip(PLACE, (run.system, run.train, evaluate, setting, run.seed), strict=True))
+def score_runs(results: Results) -> pd.DataFrame:
+    """One row per run and evaluation corpus: exact micro precision, recall and F1 in percent, and the counts."""
+    rows = [s.place | _in_percent(exact_scores(s.gold, s.predicted)) for s in results.scored()]
+    return pd.DataFrame(rows, columns=[*PLACE, *MEASURES])
+
+
+def score_by_type(results: Results) -> pd.DataFrame:
+    """One row per run, evaluation corpus and type of the study, as `score_runs`; the counts of a type may be 0."""
+    rows = []
+    for scored in results.scored():
+        by_label = scores_by_label(scored.gold, scored.predicted)
+        for kind in results.study.types:
+            rows.append(scored.place | {"type": kind} | _in_percent(by_label.get(kind, NOTHING)))
+    return pd.DataFrame(rows, columns=[*PLACE, "type", *MEASURES])
+
+
+def score_certainty(results: Results) -> pd.DataFrame:
+    """One row per evaluation corpus and run that predicts certainties: F1 without and with them, in percent.
+
+    `right` is the share, in percent, of the correct spans whose certainty is correct too; nan without any.
+    """
+    rows = []
+    for scored in results.scored():
+        predicted = scored.predicted
+        if results.study.certainty_in_type or carry_certainty(predicted):
+            plain, exact = certainty_scores(scored.gold, predicted)
+            right = exact.matched_gold / plain.matched_gold if plain.matched_gold else math.nan
+            rows.append(scored.place | {"plain": 100 * plain.f1, "certainty": 100 * exact.f1, "right": 100 * right})
+    return pd.DataFrame(rows, columns=[*PLACE, "plain", "certainty", "right"])
+
+
+def partial_table(results: Results) -> pd.DataFrame:
+    """F1 in percent of every system and setting, mean over seeds: exact, and with credit for a part three ways.
+
+    `overlap`, `half` and `any` as in `scoring.spans.partial_scores`. The last column is what exact matching takes from
+    `any`: names that were found, but not from their first to their last character.
+    """
+    rows = []
+    for scored in results.scored():
+        gold, predicted = scored.gold, scored.predicted
+        partial = {f"{mode} (%)": 100 * partial_scores(gold, predicted, mode).f1 for mode in PARTIAL_MODES}
+        rows.append(_titled(scored) | {"exact (%)": 100 * exact_scores(gold, predicted).f1} | partial)
+    if not rows:
+        return pd.DataFrame()
+    table = pd.DataFrame(rows).groupby(KEY, sort=False).mean()
+    return table.assign(**{"any − exact (points)": table["any (%)"] - table["exact (%)"]})
+
+
+def frequency_table(results: Results) -> pd.DataFrame:
+    """Precision, recall and F1 in percent, mean over seeds, by how often training has marked the string of an entity.
+
+    `gold (n)` counts the mentions of a class in the test notes. Precision counts the predictions of that class; a class
+    without gold mentions or without predictions has the score that `scoring.spans` gives it.
+    """
+    rows = []
+    for scored in results.scored():
+        by_class = scores_by_frequency(scored.gold, scored.predicted, results.training_part(scored.run.train))
+        by_class[SEEN] = sum((s for name, s in by_class.items() if name != "unseen"), NOTHING)
+        for frequency in ("unseen", SEEN, *[f for f in FREQUENCIES if f != "unseen"]):
+            s = by_class[frequency]
+            rows.append(
+                _titled(scored)
+                | {"in training": frequency, "gold (n)": s.n_gold, "precision (%)": 100 * s.precision}
+                | {"recall (%)": 100 * s.recall, "F1 (%)": 100 * s.f1}
+            )
+    if not rows:
+        return pd.DataFrame()
+    return pd.DataFrame(rows).groupby([*KEY, "in training"], sort=False).mean().astype({"gold (n)": int})
+
+
+def _titled(scored: Scored) -> dict[str, str]:
+    return {"system": scored.title, "train": scored.run.train, "evaluate": scored.evaluate}
 
 
 def _in_percent(s: Scores) -> dict[str, float]:
@@ -187,16 +218,15 @@ def to_markdown(table: pd.DataFrame) -> str:
 def write_main_result(
     study: Study,
     table: pd.DataFrame,
-    folder: str | Path,
     by_type: pd.DataFrame | None = None,
     by_certainty: pd.DataFrame | None = None,
 ) -> Path:
-    """main_result.md and .csv in the study's figure folder, with the caption that says what the numbers are not.
+    """Write main_result.md and .csv into the study's figure folder, with the caption that says what they are not.
 
     `by_type` (of `type_table`) and `by_certainty` (of `certainty_table`) follow in main_result.md where the study is
     about more than one type; `by_type` goes into main_result_types.csv as well.
     """
-    folder = Path(folder)
+    folder = figure_folder(study.name)
     _write_csv(table, folder / "main_result.csv", "system")
     path = folder / "main_result.md"
     with written_whole(path) as file:

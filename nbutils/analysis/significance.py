@@ -13,36 +13,23 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from nbutils.corpus import Corpus, Prediction
+from nbutils.corpus import Prediction
 from nbutils.scoring.permutation import holm, permutation_test
 from nbutils.scoring.resampling import Evaluation, document_counts, f1_interval, is_crossed
 from nbutils.scoring.spans import exact_scores
-from nbutils.study.corpora import evaluation_corpus, split
 from nbutils.study.file import Study
-from nbutils.study.runs import Run
+from nbutils.study.results import Results
 
 INTERVAL = ["95 % from", "95 % to"]
 Key = tuple[str, str, str]  # system, training corpus, evaluation corpus
 
 
-def evaluations(study: Study, runs: Iterable[Run], corpora: Mapping[str, Corpus]) -> dict[Key, Evaluation]:
+def evaluations(results: Results) -> dict[Key, Evaluation]:
     """Counts by seed and document for every system, training and evaluation corpus, in the study's order."""
-    found: dict[Key, list[np.ndarray]] = {}
-    for run in runs:
-        if run.system in study.systems:
-            for name in study.evaluate:
-                gold = evaluation_corpus(study, corpora, run.train, name)
-                counts = document_counts(gold, run.predictions(gold))
-                found.setdefault((run.system, run.train, name), []).append(counts)
-    order = [(s, t, e) for s in study.systems for t in study.train for e in study.evaluate]
-    return {
-        key: Evaluation(tuple(evaluation_corpus(study, corpora, key[1], key[2])), np.array(found[key]))
-        for key in order
-        if key in found
-    }
-
-
-# --- tests -----------------------------------------------------------------------------------------------------------
+    counts: dict[Key, list[np.ndarray]] = {}
+    for s in results.scored():
+        counts.setdefault((s.run.system, s.run.train, s.evaluate), []).append(document_counts(s.gold, s.predicted))
+    return {key: Evaluation(tuple(results.gold(*key[1:])), np.array(of_seeds)) for key, of_seeds in counts.items()}
 
 
 # --- tables ----------------------------------------------------------------------------------------------------------
@@ -122,12 +109,7 @@ def comparison_table(
 
 
 def target_matched_table(
-    study: Study,
-    evaluated: Mapping[Key, Evaluation],
-    corpora: Mapping[str, Corpus],
-    *,
-    n_boot: int = 1000,
-    seed: int = 0,
+    results: Results, evaluated: Mapping[Key, Evaluation], *, n_boot: int = 1000, seed: int = 0
 ) -> pd.DataFrame:
     """What training on the other corpus costs on the *same* target notes, with its interval.
 
@@ -138,11 +120,11 @@ def target_matched_table(
     for system, train, target in _out_of_domain(evaluated):
         if (system, target, target) not in evaluated:
             continue
-        home = evaluated[system, target, target].on(split(study, corpora[target])[1])
+        home = evaluated[system, target, target]
         away = evaluated[system, train, target].on(home.documents)
         gap, *bounds = f1_interval([(1, away), (-1, home)], n_boot=n_boot, seed=seed)
         rows.append(
-            {"system": study.systems[system].title, "target": target, "trained elsewhere": train}
+            {"system": results.study.systems[system].title, "target": target, "trained elsewhere": train}
             | {"documents": len(home.documents), "trained on target: F1 (%)": home.f1}
             | {"trained elsewhere: F1 (%)": away.f1, "gap (points)": gap}
             | dict(zip(INTERVAL, bounds, strict=True))
@@ -150,23 +132,19 @@ def target_matched_table(
     return _table(rows, ["system", "target", "trained elsewhere"])
 
 
-def threshold_table(
-    study: Study, runs: Iterable[Run], corpora: Mapping[str, Corpus], thresholds: Iterable[float]
-) -> pd.DataFrame:
+def threshold_table(results: Results, thresholds: Iterable[float]) -> pd.DataFrame:
     """Precision, recall and F1 in percent, mean over seeds, when only entities of at least this probability are kept.
 
     An entity without a probability is always kept. Without any prediction precision is nan here, not 0 as in `scores`.
     """
     rows = []
     levels = list(thresholds)
-    for run in runs:
-        for name in study.evaluate if run.system in study.systems else ():
-            gold = evaluation_corpus(study, corpora, run.train, name)
-            predicted = run.predictions(gold)
-            for level in levels:
-                s = exact_scores(gold, [_at_least(p, level) for p in predicted])
-                precision = 100 * s.precision if s.n_predicted else math.nan
-                rows.append((run.system, run.train, name, level, precision, 100 * s.recall, 100 * s.f1))
+    for scored in results.scored():
+        predicted, run = scored.predicted, scored.run
+        for level in levels:
+            s = exact_scores(scored.gold, [_at_least(p, level) for p in predicted])
+            precision = 100 * s.precision if s.n_predicted else math.nan
+            rows.append((run.system, run.train, scored.evaluate, level, precision, 100 * s.recall, 100 * s.f1))
     columns = ["system", "train", "evaluate", "threshold", "precision", "recall", "f1"]
     return pd.DataFrame(rows, columns=columns).groupby(columns[:4], sort=False).mean().reset_index()
 

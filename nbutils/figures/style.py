@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from nbutils.analysis.significance import INTERVAL
 from nbutils.study.file import Study
+from nbutils.study.runs import figure_folder
 
 # Okabe and Ito's palette is told apart by colour-blind readers; the hatches tell bars apart in grey print.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
@@ -35,9 +36,13 @@ def system_styles(study: Study) -> dict[str, tuple[str, str]]:
     return {name: (COLOURS[k % len(COLOURS)], HATCHES[k % len(HATCHES)]) for k, name in enumerate(study.systems)}
 
 
-def save_figure(figure: Figure, path: str | Path) -> None:
+def save_figure(figure: Figure, study: Study, name: str) -> None:
+    """Write a figure of a study as PNG and SVG into `runs/<study>/figures`."""
+    write_figure(figure, figure_folder(study.name) / name)
+
+
+def write_figure(figure: Figure, path: Path) -> None:
     """Write `path` as PNG and SVG, each beside first and then renamed."""
-    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # laid out once, and not anew at every drawing

@@ -7,51 +7,19 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from pathlib import Path
 
 from nbutils import ROOT
 from nbutils.corpus import Corpus, paired
 from nbutils.files import DataError
-from nbutils.study.corpora import (
-    open_corpora,
-    open_second,
-    split,
-)
+from nbutils.study.corpora import open_corpora, open_second, split
 from nbutils.study.execute import execute
 from nbutils.study.file import Study, load_study, nearest
-from nbutils.study.runs import run_folder
+from nbutils.study.grid import run_grid
 from nbutils.study.systems import build_tiny, check_endpoints, check_models, models_of
 from nbutils.taggers.settings import TINY
-
-
-def run_grid(study: Study, cores: int, profile: str | None = None) -> int:
-    """Run what is missing of the study through Snakemake, then print the main table; returns the exit status.
-
-    Killed at any point and called again, it repeats only the jobs that had not finished. With a `profile` (a folder
-    with Snakemake options, such as profiles/slurm) the jobs run where that one says, and `cores` is not used.
-    """
-    where = ["--profile", profile] if profile else ["--cores", str(cores)]
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(ROOT),
-               "--config", f"study={study.path.resolve()}", *where, "--rerun-incomplete", "--nolock",
-               "--keep-going",
-               "--show-failed-logs", "--quiet", "rules", "host", "reason"]  # fmt: skip
-    n_before = len(_finished(study))
-    print(f"{study.title or study.name}: {n_before} of {len(list(study.runs()))} runs are finished.", flush=True)
-    status = subprocess.run(command, check=False).returncode
-    table = ROOT / study.figures / "main_result.md"
-    if status == 0:
-        if n_before == len(list(study.runs())):
-            print("Nothing was left to train.")
-        print(f"\n{table.read_text(encoding='utf-8')}\nThe figure is {study.figures}/main_result.png")
-    else:
-        print(
-            "The study is not finished; the lines above say why. Run the same command again to go on.", file=sys.stderr
-        )
-    return status
 
 
 def _execute_one(study: Study, system: str, train: str, seed: int) -> int:
@@ -64,11 +32,6 @@ def _execute_one(study: Study, system: str, train: str, seed: int) -> int:
     if run is not None:
         print(f"finished: {run.folder}")
     return 0
-
-
-def _finished(study: Study) -> list[Path]:
-    paths = [run_folder(ROOT / "runs", study.name, s.name, train, seed) / "run.json" for s, train, seed in study.runs()]
-    return [path for path in paths if path.exists()]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

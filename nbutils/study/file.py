@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Mapping, Set
-from dataclasses import MISSING, dataclass, field, fields, replace
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,6 @@ class Study:
     split_seed: int = 0
     test_fraction: float = 0.2
     checkpoint_steps: int = 100  # optimiser steps between two checkpoints of a training that is under way
-    figures: str = ""
     caption: str = ""
     tiny: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # settings of the tiny models, if not theirs
     path: Path = Path()
@@ -105,6 +104,7 @@ def load_study(path: str | Path) -> Study:
         DataError: an unknown key (with the nearest known one), a wrong value, or a name that is not declared.
     """
     path = Path(path)
+    path = path if path.exists() else ROOT / path  # notebooks count from the repository, wherever they are opened
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in (ROOT / "studies").glob("*.yaml")))
         raise DataError(f"{path}: no such study file; the studies here are {known}")
@@ -158,7 +158,7 @@ def load_study(path: str | Path) -> Study:
         raise DataError(f"{path}, test_fraction: {study.test_fraction} is no share between 0 and 1")
     if study.checkpoint_steps < 1:
         raise DataError(f"{path}, checkpoint_steps: {study.checkpoint_steps} is too few; one is the least")
-    return replace(study, figures=study.figures or f"figures/{study.name}")
+    return study
 
 
 def _check_labels(study: Study) -> None:

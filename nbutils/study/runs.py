@@ -52,6 +52,11 @@ class Run:
         return list(found)
 
 
+def figure_folder(study: str) -> Path:
+    """Where a study's own figures and tables go; `figures/` holds those of the reference runs."""
+    return ROOT / "runs" / study / "figures"
+
+
 def run_folder(root: str | Path, study: str, system: str, train: str, seed: int) -> Path:
     return Path(root) / study / system / train / f"seed-{seed}"
 

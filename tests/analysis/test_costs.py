@@ -11,6 +11,7 @@ from nbutils.analysis import costs
 from nbutils.analysis.costs import Gpu, NoteShape, floor_table
 from nbutils.corpus import Document, Prediction
 from nbutils.study.file import load_study
+from nbutils.study.results import Results
 from nbutils.study.runs import Run, latency, model_size
 
 H100 = Gpu(bandwidth=3.35e12, peak=989e12, price=2.0)
@@ -66,7 +67,7 @@ TIMED = {
 
 
 def test_a_runs_cost_is_what_its_record_says():
-    (row,) = costs.cost_table(DEMO, [run(**TIMED)], SCORES).to_dict("records")
+    (row,) = costs.cost_table(Results(DEMO, {}, [run(**TIMED)]), SCORES).to_dict("records")
     assert row["training (s)"] == 12.5
     assert row["p50 (ms a note)"] == pytest.approx(200)
     assert row["p95 (ms a note)"] == pytest.approx(290)
@@ -81,13 +82,13 @@ COSTS = ("training (s)", "p50 (ms a note)", "tokens read (a note)", "peak memory
 
 
 def test_what_an_older_run_did_not_record_is_missing_and_not_zero():
-    (row,) = costs.cost_table(DEMO, [run()], SCORES).to_dict("records")
+    (row,) = costs.cost_table(Results(DEMO, {}, [run()]), SCORES).to_dict("records")
     assert all(pd.isna(row[k]) for k in COSTS)
 
 
 def test_systems_stand_in_the_order_of_the_study_and_runs_without_a_score_are_left_out():
     runs = [run("bert", **TIMED), run("crf", **TIMED), run("crf", seed=9, **TIMED)]
-    table = costs.cost_table(DEMO, runs, SCORES)
+    table = costs.cost_table(Results(DEMO, {}, runs), SCORES)
     summary = costs.by_system(DEMO, table)
     assert list(summary.index) == [DEMO.systems["crf"].title, DEMO.systems["bert"].title]
     assert list(summary["runs"]) == [1, 1]

@@ -14,6 +14,7 @@ from nbutils.analysis.main_result import paper_table
 from nbutils.corpus import Corpus, Document, Entity, Prediction
 from nbutils.scoring.spans import exact_document
 from nbutils.study.file import Study, System
+from nbutils.study.results import Results
 from nbutils.study.runs import Run, write_predictions
 
 
@@ -211,8 +212,9 @@ def example(tmp_path):
         runs.append(Run(folder, {"system": system, "train": "CR", "seed": seed}))
     systems = {name: System(name, "crf", (0, 1), {}, f"System {name}") for name in ("b", "a")}
     study = Study("small", {}, systems, train=("CR", "PN"), evaluate=("CR", "PN"), caption="Small.")
-    rows = errors.of_runs(study, runs, corpora, train="CR", evaluate="PN")
-    return SimpleNamespace(study=study, runs=runs, corpora=corpora, rows=rows, n_runs=errors.runs_of(runs, "CR"))
+    results = Results(study, corpora, runs)
+    rows = errors.of_runs(results, train="CR", evaluate="PN")
+    return SimpleNamespace(study=study, runs=runs, corpora=corpora, rows=rows, n_runs=errors.runs_of(results, "CR"))
 
 
 def test_rows_come_in_the_order_of_the_study_with_case_and_physician(example):
@@ -248,7 +250,7 @@ def test_seen_and_unseen_add_up_to_all_false_negatives(example):
 
 def test_one_note_is_shown_with_the_first_seed_of_every_system_in_the_studys_order(example):
     where = {"train": "CR", "evaluate": "PN"}
-    note, found = errors.on_document(example.study, example.runs[::-1], example.corpora, "PN-1", **where)
+    note, found = errors.on_document(Results(example.study, example.corpora, example.runs[::-1]), "PN-1", **where)
     assert note.id == "PN-1"
     assert {title: p.entities for title, p in found.items()} == {"System b": (), "System a": (FEVER, HB)}
     assert list(found) == ["System b", "System a"]
@@ -256,8 +258,9 @@ def test_one_note_is_shown_with_the_first_seed_of_every_system_in_the_studys_ord
 
 def test_runs_on_another_corpus_are_not_counted(example):
     other = [*example.runs, Run(example.runs[0].folder, {"system": "a", "train": "PN", "seed": 0})]
-    assert len(errors.of_runs(example.study, other, example.corpora, train="CR", evaluate="PN")) == len(example.rows)
-    assert errors.runs_of(other, "CR") == {"a": 2, "b": 1}
+    results = Results(example.study, example.corpora, other)
+    assert len(errors.of_runs(results, train="CR", evaluate="PN")) == len(example.rows)
+    assert errors.runs_of(results, "CR") == {"a": 2, "b": 1}
 
 
 def test_an_example_is_the_error_that_most_seeds_make(example):
@@ -275,7 +278,7 @@ def test_of_equal_errors_the_shortest_line_is_shown(example):
 
 def test_a_line_without_gold_says_none(example):
     rows = errors.of_runs(
-        example.study, example.runs, {**example.corpora, "PN": bare(example)}, train="CR", evaluate="PN"
+        Results(example.study, {**example.corpora, "PN": bare(example)}, example.runs), train="CR", evaluate="PN"
     )
     assert set(errors.examples(example.study, rows)["gold annotation"]) == {"none"}
 
@@ -283,7 +286,7 @@ def test_a_line_without_gold_says_none(example):
 def test_names_that_a_study_leaves_out_are_looked_up_in_the_full_corpora(example):
     only_cough = {**example.corpora, "PN": bare(example)}
     marked = {"PN": Corpus("PN", (Document("PN-1", TEXT, (Entity(0, 2, certainty="negative"), COUGH)),))}
-    rows = errors.of_runs(example.study, example.runs, only_cough, train="CR", evaluate="PN", marked=marked)
+    rows = errors.of_runs(Results(example.study, only_cough, example.runs), train="CR", evaluate="PN", marked=marked)
     assert set(rows.query("entity == '発熱'")["kind"]) == {"negated"}
 
 

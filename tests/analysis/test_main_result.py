@@ -47,8 +47,9 @@ def test_every_printed_delta_but_the_flagged_one_is_ood_minus_id():
             assert right or "as printed" in row["note"]
 
 
-def test_the_written_table_says_what_its_numbers_are_not(plan, tmp_path):
+def test_the_written_table_says_what_its_numbers_are_not(plan, tmp_path, monkeypatch):
+    monkeypatch.setattr(main_result, "figure_folder", lambda _: tmp_path)
     table = main_result.main_table(plan, scores(plan, {("CR", "CR"): [70, 71, 72]}))
-    text = main_result.write_main_result(plan, table, tmp_path).read_text(encoding="utf-8")
+    text = main_result.write_main_result(plan, table).read_text(encoding="utf-8")
     assert "no number here replicates the paper" in text and "| CRF" in text
     assert (tmp_path / "main_result.csv").exists()

@@ -19,6 +19,7 @@ from nbutils.scoring.spans import exact_scores
 from nbutils.study import runs
 from nbutils.study.corpora import evaluation_corpus, split
 from nbutils.study.file import Study, System
+from nbutils.study.results import Results
 from tools.interval_coverage import SCENARIOS, bare_notes, covered, crossed, population_f1, simulated
 from tools.interval_coverage import crossed_notes as crossed_grid
 
@@ -241,7 +242,7 @@ def test_the_permutation_p_is_the_share_of_all_swaps_that_part_the_systems_as_fa
 def test_a_sample_of_the_swaps_comes_near_the_share_of_all_of_them(monkeypatch):
     first, second = pair_of_systems(np.random.default_rng(4), 12, 0.3)
     exact = permutation_test(first, second)[1]
-    monkeypatch.setattr(stats, "N_EXACT", 0)
+    monkeypatch.setattr("nbutils.scoring.permutation.N_EXACT", 0)
     assert permutation_test(first, second, n_permutations=20_000)[1] == pytest.approx(exact, abs=0.015)
 
 
@@ -318,7 +319,7 @@ def finished_runs(folder, corpora, n_found):
 def test_the_gap_is_out_of_domain_less_in_domain(tmp_path):
     corpora = small_corpora()
     finished = finished_runs(tmp_path, corpora, lambda system, train, name, d: 3 if train == name else 1)
-    table = stats.gap_table(STUDY, stats.evaluations(STUDY, finished, corpora))
+    table = stats.gap_table(STUDY, stats.evaluations(Results(STUDY, corpora, finished)))
     assert table.loc[("OLD", "CR", "PN"), "Δ (points)"] == pytest.approx(50 - 100)
 
 
@@ -326,7 +327,7 @@ def test_a_positive_difference_of_gaps_says_that_the_first_loses_less(tmp_path):
     corpora = small_corpora()
     found = {"old": 2, "new": 1}
     finished = finished_runs(tmp_path, corpora, lambda system, train, name, d: 3 if train == name else found[system])
-    row = stats.gap_difference_table(STUDY, stats.evaluations(STUDY, finished, corpora)).loc[("OLD", "NEW", "CR", "PN")]
+    row = stats.gap_difference_table(STUDY, stats.evaluations(Results(STUDY, corpora, finished))).loc[("OLD", "NEW", "CR", "PN")]
     assert row["difference of Δ (points)"] == pytest.approx(80 - 50) and row["leaves out 0"]
 
 
@@ -338,8 +339,8 @@ def test_the_target_matched_gap_scores_both_trainings_on_the_same_notes(tmp_path
         return 3 if train == name or document.id in test_notes else 0
 
     finished = finished_runs(tmp_path, corpora, n_found)
-    evaluated = stats.evaluations(STUDY, finished, corpora)
-    row = stats.target_matched_table(STUDY, evaluated, corpora).loc[("OLD", "PN", "CR")]
+    evaluated = stats.evaluations(Results(STUDY, corpora, finished))
+    row = stats.target_matched_table(Results(STUDY, corpora, ()), evaluated).loc[("OLD", "PN", "CR")]
     assert row["documents"] == len(test_notes) and row["gap (points)"] == 0
     assert stats.gap_table(STUDY, evaluated).loc[("OLD", "CR", "PN"), "Δ (points)"] < 0
 
@@ -347,7 +348,7 @@ def test_the_target_matched_gap_scores_both_trainings_on_the_same_notes(tmp_path
 def test_holm_counts_every_test_of_the_table(tmp_path):
     corpora = small_corpora()
     finished = finished_runs(tmp_path, corpora, lambda system, *_: 3 if system == "new" else 1)
-    table = stats.comparison_table(STUDY, stats.evaluations(STUDY, finished, corpora), n_permutations=999)
+    table = stats.comparison_table(STUDY, stats.evaluations(Results(STUDY, corpora, finished)), n_permutations=999)
     assert len(table) == 4 and table["p (Holm)"].tolist() == holm(table["p"]).tolist()
     assert table["difference of F1 (points)"].to_numpy() == pytest.approx(50 - 100)
 
@@ -355,16 +356,16 @@ def test_holm_counts_every_test_of_the_table(tmp_path):
 def test_a_study_with_one_system_half_finished_still_gets_its_tables(tmp_path):
     corpora = small_corpora()
     finished = finished_runs(tmp_path, corpora, lambda *_: 2)
-    evaluated = stats.evaluations(STUDY, [r for r in finished if (r.system, r.train) == ("old", "CR")], corpora)
+    evaluated = stats.evaluations(Results(STUDY, corpora, [r for r in finished if (r.system, r.train) == ("old", "CR")]))
     assert len(stats.f1_table(STUDY, evaluated)) == 2 and len(stats.gap_table(STUDY, evaluated)) == 1
     assert stats.comparison_table(STUDY, evaluated).empty and stats.gap_difference_table(STUDY, evaluated).empty
-    assert stats.target_matched_table(STUDY, evaluated, corpora).empty
+    assert stats.target_matched_table(Results(STUDY, corpora, ()), evaluated).empty
 
 
 def test_a_higher_threshold_keeps_fewer_entities_and_none_has_no_precision(tmp_path):
     corpora = small_corpora()
     finished = finished_runs(tmp_path, corpora, lambda *_: 3)  # probabilities 0.3, 0.6 and 0.9
-    table = stats.threshold_table(STUDY, finished, corpora, [0, 0.5, 0.8, 0.95])
+    table = stats.threshold_table(Results(STUDY, corpora, finished), [0, 0.5, 0.8, 0.95])
     rows = table[(table["system"] == "old") & (table["train"] == "CR") & (table["evaluate"] == "PN")]
     assert rows["recall"].tolist() == pytest.approx([100, 200 / 3, 100 / 3, 0])
     assert rows["precision"].tolist()[:3] == [100, 100, 100] and math.isnan(rows["precision"].iloc[3])

@@ -19,6 +19,7 @@ from scipy.stats import kstest, pearsonr, spearmanr
 from nbutils import figures
 from nbutils.analysis import significance, stratification
 from nbutils.corpus import Corpus, Document, Entity
+from nbutils.scoring import variance
 from nbutils.scoring.permutation import spread_test
 from nbutils.scoring.resampling import Evaluation
 from nbutils.scoring.variance import variance_components
@@ -139,7 +140,7 @@ def test_mean_squares_against_sums_over_every_cell():
         sum((cases[c] - mean) ** 2 for _ in range(4) for c in range(3)) / 2,
         sum((cells[p, c] - physicians[p] - cases[c] + mean) ** 2 for p in range(4) for c in range(3)) / 6,
     ]
-    assert stratification.mean_squares(cells)[0] == pytest.approx(expected)
+    assert variance.mean_squares(cells)[0] == pytest.approx(expected)
 
 
 def test_variances_worked_out_by_hand():
@@ -283,7 +284,7 @@ def test_the_box_plot_names_its_outlier_and_says_which_spread_is_wider(chosen):
 
 
 def test_outliers_at_one_height_share_a_label():
-    assert stratification._near(pd.Series({"p1": 1.0, "p2": 90.0, "p3": 2.0})) == [(1.0, "p1, p3"), (90.0, "p2")]
+    assert figures.stratification._near(pd.Series({"p1": 1.0, "p2": 90.0, "p3": 2.0})) == [(1.0, "p1, p3"), (90.0, "p2")]
 
 
 def test_the_heat_map_names_the_physician_whose_notes_score_lowest(chosen):

@@ -10,7 +10,6 @@ from nbutils.corpus.formats import read_corpus, write_medtxt
 STUDY = """
 title: Slurm test
 caption: A handful of notes; the scores mean nothing.
-figures: runs/{name}/figures
 corpora:
   CR: {{path: {folder}/cr.xml}}
   PN: {{path: {folder}/pn.xml}}

@@ -16,17 +16,17 @@ from nbutils import ROOT, figures
 from nbutils.analysis import main_result
 from nbutils.corpus import Corpus, Document, Entity
 from nbutils.corpus.formats import read_corpus, write_medtxt
-from nbutils.study.corpora import open_corpora, open_corpus, split
+from nbutils.study.corpora import open_corpus, split
 from nbutils.study.execute import execute
 from nbutils.study.file import load_study
 from nbutils.study.notebooks import analyses
+from nbutils.study.results import open_results
 from nbutils.study.runs import read_runs
 from nbutils.study.systems import build_tiny
 
 STUDY = """
 title: Self-test
 caption: A handful of notes.
-figures: runs/{name}/figures
 corpora:
   CR: {{path: {folder}/cr.xml}}
   PN: {{path: {folder}/pn.xml, private: true}}
@@ -236,7 +236,7 @@ def test_tiny_models_are_ordinary_folders_that_the_training_text_alone_decides(s
 
 def test_the_main_figure_shows_every_system(study_file, finished):
     plan = load_study(study_file)
-    scores = main_result.score_runs(plan, read_runs(ROOT / "runs", plan.name), open_corpora(plan))
+    scores = main_result.score_runs(open_results(plan, "runs"))
     figure = figures.main_result.main_result(plan, scores)
     shown = {text.get_text() for text in figure.axes[0].get_legend().get_texts()}
     assert shown == {s.title for s in plan.systems.values()}

@@ -14,10 +14,9 @@ from nbutils.corpus import Corpus
 from nbutils.corpus.formats import read_corpus, write_corpus
 from nbutils.study.corpora import open_corpora
 from nbutils.study.file import load_study
-from nbutils.study.runs import read_runs
+from nbutils.study.results import open_results
 
 STUDY = """
-figures: runs/{name}/figures
 corpora:
   CR: {{path: {folder}/cr.xml}}
   MINE: {{path: {folder}/mine, format: brat, private: true, names: "{{physician}}_{{case}}",
@@ -58,7 +57,7 @@ def test_the_table_has_the_score_on_notes_of_ones_own(finished):
 
 def test_case_and_physician_reach_the_stratified_tables(plan, finished):
     corpora = open_corpora(plan)
-    evaluated = significance.evaluations(plan, read_runs(ROOT / "runs", plan.name), corpora)
+    evaluated = significance.evaluations(open_results(plan, "runs"))
     notes = stratification.note_table(stratification.in_setting(plan, evaluated, "CR", "MINE"))
     assert set(notes["physician"]) == {"mori", "sato"} and len(set(notes["case"])) == 4
 

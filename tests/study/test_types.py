@@ -30,6 +30,7 @@ from nbutils.study import systems
 from nbutils.study.corpora import corpus_path, open_corpora, open_corpus, split
 from nbutils.study.execute import execute
 from nbutils.study.file import load_study
+from nbutils.study.results import Results
 from nbutils.study.systems import build_tiny
 from nbutils.taggers import bert, crf, lora
 from nbutils.taggers.bio import bio_labels, bio_to_entities, entities_to_bio
@@ -251,7 +252,8 @@ def rows(plan, values):
     )  # fmt: skip
 
 
-def test_the_table_by_type_has_counts_and_a_dash_where_a_type_does_not_occur(tmp_path):
+def test_the_table_by_type_has_counts_and_a_dash_where_a_type_does_not_occur(tmp_path, monkeypatch):
+    monkeypatch.setattr(main_result, "figure_folder", lambda _: tmp_path)
     plan = load_study(ROOT / "studies" / "types.yaml")
     by_type = rows(plan, {("CR", "d-positive"): (50.0, 1234), ("PN", "d-positive"): (40.0, 7),
                           ("CR", "d-general"): (100.0, 0), ("PN", "d-general"): (0.0, 3)})  # fmt: skip
@@ -263,7 +265,7 @@ def test_the_table_by_type_has_counts_and_a_dash_where_a_type_does_not_occur(tmp
         "-10.0",
     ]
     assert table.loc[("d-general", "CRF (MeCab and character features)")].to_list() == ["—", "0.0 (—)", "—"]
-    path = main_result.write_main_result(plan, table.loc["d-positive"], tmp_path, table)
+    path = main_result.write_main_result(plan, table.loc["d-positive"], table)
     assert "| d-positive | CRF (MeCab and character features) | 50.0 (—) |" in path.read_text(encoding="utf-8")
     assert (tmp_path / "main_result_types.csv").exists()
 
@@ -271,10 +273,11 @@ def test_the_table_by_type_has_counts_and_a_dash_where_a_type_does_not_occur(tmp
 def test_the_rows_by_type_and_with_certainty_come_from_the_runs_predictions(plan, tmp_path):
     run = execute(plan, "crf", "A", 0, runs=tmp_path, progress=False)
     corpora = open_corpora(plan)
-    by_type, whole = main_result.score_by_type(plan, [run], corpora), main_result.score_runs(plan, [run], corpora)
+    results = Results(plan, corpora, [run])
+    by_type, whole = main_result.score_by_type(results), main_result.score_runs(results)
     assert by_type["type"].to_list() == list(plan.types)
     assert by_type["n_gold"].sum() == whole["n_gold"].sum() == 17
-    certainty = main_result.score_certainty(plan, [run], corpora)
+    certainty = main_result.score_certainty(results)
     assert certainty.iloc[0]["certainty"] == pytest.approx(whole.iloc[0]["f1"])  # here the certainty is in the type
     assert certainty.iloc[0]["plain"] >= certainty.iloc[0]["certainty"]
     assert len(main_result.certainty_table(plan, certainty)) == 1

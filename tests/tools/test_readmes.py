@@ -4,14 +4,13 @@ import pytest
 
 from nbutils import ROOT
 from nbutils.files import DataError
-from nbutils.study.file import load_study
 from tools import readmes, report
 
 
 @pytest.mark.parametrize("name", readmes.READMES)
 def test_a_readme_shows_the_table_of_the_demo(name):
     text = (ROOT / name).read_text(encoding="utf-8")
-    table = report.result_table(load_study(ROOT / "studies" / "demo.yaml"))
+    table = report.result_table(ROOT / "figures" / "demo")
     assert readmes.shown("result", text) == table, "run `make readme`"
 
 

@@ -1,7 +1,6 @@
 """The site opens without a network and shows what the study found; the READMEs show the same table."""
 
 import re
-from dataclasses import replace
 
 import nbformat
 import pytest
@@ -29,9 +28,10 @@ def site(tmp_path, monkeypatch):
     monkeypatch.setattr(report, "has_outputs", lambda p: p == path)
     monkeypatch.setattr(report, "read_runs", lambda *_: [])
     monkeypatch.setattr(report, "ROOT", tmp_path)
-    (tmp_path / plan.figures).mkdir()
-    (tmp_path / plan.figures / "main_result.png").write_bytes(b"")
-    (tmp_path / plan.figures / "main_result.md").write_text(
+    figures = tmp_path / "runs" / plan.name / "figures"
+    figures.mkdir(parents=True)
+    (figures / "main_result.png").write_bytes(b"")
+    (figures / "main_result.md").write_text(
         "A caption.\n\n| system | F1 |\n|---|---:|\n| CRF | 62.4 |\n"
     )
     return report.build(plan, tmp_path / "site").parent
@@ -59,6 +59,6 @@ def test_an_output_cannot_put_markup_into_a_page_and_a_widget_leaves_nothing(sit
 
 def test_a_study_without_a_table_gives_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr(report, "ROOT", tmp_path)
-    plan = replace(load_study(ROOT / "studies" / "demo.yaml"), figures="nowhere")
+    plan = load_study(ROOT / "studies" / "demo.yaml")
     with pytest.raises(DataError, match="run `make study`"):
         report.build(plan, tmp_path / "site")

@@ -16,7 +16,7 @@ import torch
 import transformers
 
 from nbutils import ROOT
-from nbutils.figures.style import save_figure
+from nbutils.figures.style import write_figure
 from nbutils.files import written_whole
 from nbutils.study.provenance import provenance
 from tools.bench import decoding, others
@@ -63,7 +63,7 @@ def write(folder: Path, about: dict[str, Any], tables: dict[str, pd.DataFrame]) 
         )
         for name, table in tables.items():
             file.write(f"\n**{name}**\n\n{markdown(table)}")
-    save_figure(speed_ups(tables["decoding"]), folder / "bench")
+    write_figure(speed_ups(tables["decoding"]), folder / "bench")
 
 
 def markdown(table: pd.DataFrame) -> str:

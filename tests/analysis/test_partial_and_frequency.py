@@ -4,12 +4,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nbutils.analysis import score_tables
+from nbutils.analysis import main_result
 from nbutils.corpus import Corpus, Document, Entity, Prediction
 from nbutils.scoring.spans import FREQUENCIES, Scores, exact_scores, frequency_class, scores_by_frequency
 from nbutils.study import runs
 from nbutils.study.corpora import evaluation_corpus, split
 from nbutils.study.file import Study, System
+from nbutils.study.results import Results
 
 TEXT = "発熱、咳嗽、胸痛、発熱、"
 
@@ -65,7 +66,7 @@ def example(tmp_path):
 
 
 def test_exactness_costs_what_was_found_with_other_borders(example):
-    row = score_tables.partial_table(STUDY, *example).loc[("A", "CR", "PN")]
+    row = main_result.partial_table(Results(STUDY, example[1], example[0])).loc[("A", "CR", "PN")]
     assert row["exact (%)"] == pytest.approx((100 + 200 / 3) / 2) and row["any (%)"] == 100
     assert row["any − exact (points)"] == pytest.approx(100 / 6)
     assert row["exact (%)"] < row["half (%)"] < row["overlap (%)"] < row["any (%)"]
@@ -73,14 +74,14 @@ def test_exactness_costs_what_was_found_with_other_borders(example):
 
 def test_names_are_counted_by_how_often_the_training_part_marks_them(example):
     finished, corpora = example
-    table = score_tables.frequency_table(STUDY, finished, corpora).loc[("A", "CR", "PN")]
+    table = main_result.frequency_table(Results(STUDY, corpora, finished)).loc[("A", "CR", "PN")]
     assert len(split(STUDY, corpora["CR"])[0]) == 4  # each string is marked four times
-    assert table.loc["2 to 4 times", "gold (n)"] == table.loc[score_tables.SEEN, "gold (n)"] == 15
+    assert table.loc["2 to 4 times", "gold (n)"] == table.loc[main_result.SEEN, "gold (n)"] == 15
     assert table.loc["unseen", "gold (n)"] == 0
-    assert table.loc[score_tables.SEEN, "recall (%)"] == pytest.approx((100 + 200 / 3) / 2)
+    assert table.loc[main_result.SEEN, "recall (%)"] == pytest.approx((100 + 200 / 3) / 2)
 
 
 def test_a_study_without_runs_has_empty_tables(example):
     _, corpora = example
-    assert score_tables.partial_table(STUDY, [], corpora).empty
-    assert score_tables.frequency_table(STUDY, [], corpora).empty
+    assert main_result.partial_table(Results(STUDY, corpora, [])).empty
+    assert main_result.frequency_table(Results(STUDY, corpora, [])).empty

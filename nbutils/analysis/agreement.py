@@ -11,8 +11,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from nbutils.corpus import Document, Entity, lines
+from nbutils.corpus import Document, Entity, lines, paired
 from nbutils.privacy import shown
+from nbutils.study.corpora import open_corpus, open_second
+from nbutils.study.file import Study
 
 UNMARKED = "unmarked"  # an entity without a certainty
 
@@ -48,6 +50,12 @@ class Agreement:
 
     def __add__(self, other: Agreement) -> Agreement:
         return Agreement(self.n_first + other.n_first, self.n_second + other.n_second, self.matched + other.matched)
+
+
+def pairs_of(study: Study) -> dict[str, list[tuple[Document, Document]]]:
+    """The twice-annotated documents of every corpus of the study that has a second annotator."""
+    names = [name for name, entry in study.corpora.items() if entry.second]
+    return {name: paired(open_corpus(study, name), open_second(study, name)) for name in names}
 
 
 def exact(first: Sequence[Entity], second: Sequence[Entity], *, certainty: bool = False) -> Agreement:

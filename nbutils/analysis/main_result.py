@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from nbutils import ROOT
 from nbutils.files import written_whole
 from nbutils.scoring.spans import (
     FREQUENCIES,
@@ -24,7 +23,6 @@ from nbutils.study.file import Study
 from nbutils.study.results import Results, Scored
 from nbutils.study.runs import figure_folder
 
-PAPER_TABLES = ROOT / "data" / "paper_tables"
 NOTHING = Scores(0, 0, 0, 0)
 KEY = ["system", "train", "evaluate"]
 SEEN = "seen (all but unseen)"
@@ -198,11 +196,6 @@ def _difference(summary: pd.DataFrame, inside: tuple[str, str, str], outside: tu
     if inside not in summary.index or outside not in summary.index:
         return "—"
     return f"{summary.loc[outside, 'mean'] - summary.loc[inside, 'mean']:+.1f}"
-
-
-def paper_table(number: int) -> pd.DataFrame:
-    """A table of the paper as printed, every oddity flagged in its last column; never a target for ours."""
-    return pd.read_csv(PAPER_TABLES / f"table{number}.csv", dtype=str, keep_default_na=False)
 
 
 def to_markdown(table: pd.DataFrame) -> str:

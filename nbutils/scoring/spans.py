@@ -170,11 +170,6 @@ def _best_credits(gold: list[Key], predicted: list[Key], mode: str) -> tuple[flo
     return float(to_predicted[rows, columns].sum()), float(to_gold[rows, columns].sum())
 
 
-def f1_by_label(gold: Iterable[Document], predicted: Iterable[Prediction], mode: str = "exact") -> dict[str, float]:
-    """F1 of each label that occurs in gold or predicted entities, by name; `mode` is `exact` or a partial one."""
-    return {label: scores.f1 for label, scores in scores_by_label(gold, predicted, mode).items()}
-
-
 def scores_by_label(
     gold: Iterable[Document], predicted: Iterable[Prediction], mode: str = "exact"
 ) -> dict[str, Scores]:

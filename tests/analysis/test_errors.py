@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from nbutils import figures
 from nbutils.analysis import errors
 from nbutils.analysis.errors import FALSE_NEGATIVE, FALSE_POSITIVE, KINDS, document_errors, false_positive_kind
-from nbutils.analysis.main_result import paper_table
+from nbutils.analysis.paper import paper_table
 from nbutils.corpus import Corpus, Document, Entity, Prediction
 from nbutils.scoring.spans import exact_document
 from nbutils.study.file import Study, System

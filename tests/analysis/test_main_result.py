@@ -5,6 +5,7 @@ import pytest
 
 from nbutils import ROOT
 from nbutils.analysis import main_result
+from nbutils.analysis import paper as paper_module
 from nbutils.study.file import load_study
 
 
@@ -35,12 +36,12 @@ def test_the_sd_of_a_single_run_is_a_dash_and_so_is_what_was_not_run(plan):
 
 
 def test_the_papers_table_3_is_kept_as_printed_with_its_oddity_flagged():
-    paper = main_result.paper_table(3).set_index("system")
+    paper = paper_module.paper_table(3).set_index("system")
     assert paper.loc["LLaMA-3.1 (Few-shot)", "ΔPN"] == "-11.0" and "-1.1" in paper.loc["LLaMA-3.1 (Few-shot)", "note"]
 
 
 def test_every_printed_delta_but_the_flagged_one_is_ood_minus_id():
-    paper = main_result.paper_table(3)
+    paper = paper_module.paper_table(3)
     for _, row in paper.iterrows():
         for inside, outside, delta in (("CR→CR", "CR→PN", "ΔCR"), ("PN→PN", "PN→CR", "ΔPN")):
             right = abs(float(row[outside]) - float(row[inside]) - float(row[delta])) < 0.051

@@ -2,7 +2,7 @@
 
     make tag-memory RUN=runs/demo/crf/CR/seed-0
 
-Knows only the peak of resident memory that the system reports (`ru_maxrss`).
+The peak is that of resident memory, as the system reports it (`ru_maxrss`).
 """
 
 from __future__ import annotations

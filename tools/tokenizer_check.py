@@ -30,10 +30,10 @@ class RoundTrip:
 
     entities: int
     exact: int
-    cut: int  # not exact, since a piece of the tokenizer reaches over the entity's border
+    cut: int  # not exact, since a piece of the tokenizer reaches over the entity's boundary
     lost: int  # not exact for any other reason: an error of ours
     spurious: int  # came back and are not gold
-    merged: int  # gold entities with a border inside a token of the whole text
+    merged: int  # gold entities with a boundary inside a token of the whole text
     tokens: int
     characters: int
 

@@ -60,7 +60,7 @@ def cost_table(results: Results, scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_system(study: Study, costs: pd.DataFrame) -> pd.DataFrame:
-    """Medians over training corpora and seeds, a row a system in the order of the study, with the machines."""
+    """Medians over training corpora and seeds, one row per system in the study's order, with the machines."""
     grouped = costs.drop(columns=["train", "seed", "device"]).groupby("system", sort=False).median()
     grouped["runs"] = costs.groupby("system").size()
     grouped["device"] = costs.groupby("system")["device"].agg(lambda names: " / ".join(sorted(set(names))))

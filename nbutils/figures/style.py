@@ -63,7 +63,7 @@ def caption_below(study: Study, axes: Axes) -> None:
 
 
 def system_dots(axes: Axes, study: Study, rows: pd.DataFrame, value: str) -> None:
-    """A row a system: its value as a marker, its interval as a line."""
+    """One row per system: its value as a marker, its interval as a line."""
     styles = system_styles(study)
     titles = [s.title for s in study.systems.values()]
     for k, name in enumerate(study.systems):

@@ -1,7 +1,6 @@
 """A browser for notes in JupyterLab: choose by case and physician, see gold, prediction or their difference, compare.
 
-Knows documents, predictions by system and widgets; how a span looks is the matter of `views`. The text of a private
-corpus is covered unless somebody at the screen asks for it (`privacy.reveal`).
+How a span looks is the business of `views.html`. The text of a private corpus is covered unless somebody at the screen asks for it (`privacy.reveal`).
 """
 
 from __future__ import annotations
@@ -38,14 +37,14 @@ def browser(corpus: Corpus, found: Found | None = None, *, titles: Mapping[str, 
     return _Browser(corpus, found or {}, titles or {}).box
 
 
-def twin(
+def static_view(
     corpus: Corpus,
     id: str,
     found: Found | None = None,
     way: str = "difference",
     titles: Mapping[str, str] | None = None,
 ) -> HTML:
-    """The static twin of the browser: one note of it, the same on the web, on paper and in a diff.
+    """One note of the browser without a kernel: the same on the web, on paper and in a diff.
 
     Of a private corpus it shows no text, since an output is saved with the notebook.
     """

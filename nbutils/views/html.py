@@ -1,8 +1,8 @@
 """Notes with their entities in the text, as HTML: gold underlined, predictions in brackets, agreement in colour.
 
-Knows text and spans. Everything that comes from a note is escaped, so a note cannot put markup into the page. Readable
-without colour: a line below is gold (solid where it was found, dashed where it was missed, double where the borders or
-types differ), ⟦ ⟧ is a prediction, and what has brackets and no line is wrong.
+Everything that comes from a note is escaped, so a note cannot put markup into the page. The pages read without colour:
+a line below is gold (solid where it was predicted, dashed where it was missed, double where boundaries or types
+differ), ⟦ ⟧ is a prediction, and what has brackets and no line is wrong.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from nbutils.privacy import shown
 
 Span = tuple  # (start, end) or (start, end, type); two spans are alike when all of it is
 # Okabe and Ito's hues, lightened until black text reads well on them; the line below tells them apart in grey print.
-BACKGROUNDS = {"gold": "#cde5f5", "found": "#a6dcc8", "missed": "#f8d9a0", "wrong": "#f0c3da", "border": "#f7f1b0"}
-LINES = {"gold": "2px solid", "found": "2px solid", "missed": "2px dashed", "border": "4px double"}
+BACKGROUNDS = {"gold": "#cde5f5", "found": "#a6dcc8", "missed": "#f8d9a0", "wrong": "#f0c3da", "boundary": "#f7f1b0"}
+LINES = {"gold": "2px solid", "found": "2px solid", "missed": "2px dashed", "boundary": "4px double"}
 MEANINGS = {
     "gold": "gold",
     "found": "found: gold and predicted alike",
     "missed": "missed: gold only",
     "wrong": "wrong: predicted only",
-    "border": "both, but not alike",
+    "boundary": "both, but not alike",
 }
 FILTERS = ("system", "side", "kind", "physician", "case")
 ALL = "all"
@@ -71,7 +71,7 @@ def heading(document: Document) -> str:
 
 
 def side_by_side(document: Document, predictions: Mapping[str, Prediction]) -> HTML:
-    """One note under several systems (or annotators), a column each, every one against the same gold."""
+    """One note under several systems (or annotators), one column per system, each against the same gold."""
     document = shown(document)
     heads = "".join(f"<th style='text-align:left'>{escape(name)}</th>" for name in predictions)
     gold = spans(document.entities)
@@ -83,13 +83,13 @@ def side_by_side(document: Document, predictions: Mapping[str, Prediction]) -> H
 
 
 def two_annotators(differing: Iterable[tuple[str, str, Sequence[Entity], Sequence[Entity]]]) -> HTML:
-    """Lines on which two annotators differ, a column each; needs `agreement.lines_that_differ`. Neither is gold.
+    """Lines on which two annotators differ, one column each; needs `agreement.lines_that_differ`. Neither is gold.
 
     What both marked alike is underlined; what the other has not marked so stands in ⟦ ⟧ and colour, with its certainty.
     """
     rows = ["<tr><th>document</th><th style='text-align:left'>first</th><th style='text-align:left'>second</th></tr>"]
-    for document_id, line, ours, theirs in differing:
-        cells = (f"<td style='{_CELL}'>{_annotated(line, *pair)}</td>" for pair in ((ours, theirs), (theirs, ours)))
+    for document_id, line, first, second in differing:
+        cells = (f"<td style='{_CELL}'>{_annotated(line, *pair)}</td>" for pair in ((first, second), (second, first)))
         rows.append(f"<tr><td style='vertical-align:top'>{escape(document_id)}</td>{''.join(cells)}</tr>")
     return HTML(f"<p>Lines that differ: {len(rows) - 1}</p><table>{''.join(rows)}</table>")
 
@@ -97,11 +97,11 @@ def two_annotators(differing: Iterable[tuple[str, str, Sequence[Entity], Sequenc
 _CELL = "text-align:left;vertical-align:top;white-space:pre-wrap;line-height:2"
 
 
-def _annotated(line: str, mine: Sequence[Entity], other: Sequence[Entity]) -> str:
+def _annotated(line: str, marked: Sequence[Entity], other: Sequence[Entity]) -> str:
     """A line with one annotator's entities, those that the other has not marked alike set off."""
     alike = {(*e.key, e.certainty) for e in other}
     parts, at = [], 0
-    for e in sorted(mine):
+    for e in sorted(marked):
         if e.start < at:  # a span that overlaps the one before: the files allow none
             continue
         parts.append(escape(line[at : e.start]))
@@ -120,7 +120,7 @@ def legend() -> str:
     both, none = [(0, 2)], []
     samples = {"gold": (both, None), "found": (both, both), "missed": (both, none), "wrong": (none, both)}
     shown = [f"{highlight('発熱', *marks)} {MEANINGS[status]}" for status, marks in samples.items()]
-    shown.append(f"{highlight('左胸痛', [(0, 3)], [(1, 3)])} {MEANINGS['border']}")
+    shown.append(f"{highlight('左胸痛', [(0, 3)], [(1, 3)])} {MEANINGS['boundary']}")
     return f'<p style="font-size:90%">{" &emsp; ".join(shown)}</p>'
 
 
@@ -147,8 +147,8 @@ def error_page(rows: pd.DataFrame, *, titles: Mapping[str, str] | None = None, l
     return f"{count}<table>{''.join(lines)}</table>{legend()}"
 
 
-def error_twin(rows: pd.DataFrame, *, titles: Mapping[str, str] | None = None, limit: int = 20, **wanted: str) -> HTML:
-    """The static twin of the explorer: one page of it, the same on the web, on paper and in a diff."""
+def static_page(rows: pd.DataFrame, *, titles: Mapping[str, str] | None = None, limit: int = 20, **wanted: str) -> HTML:
+    """One page of the explorer that needs no kernel: the same on the web, on paper and in a diff."""
     return HTML(error_page(filtered(rows, **wanted), titles=titles, limit=limit))
 
 
@@ -197,7 +197,7 @@ def _piece(
     content = escape(text[start:end])
     if not of_gold and not of_predicted:
         return content
-    status = "wrong" if not of_gold else "missed" if not of_predicted else "border"
+    status = "wrong" if not of_gold else "missed" if not of_predicted else "boundary"
     if of_gold and of_gold == of_predicted:
         status = "found"
     meaning = MEANINGS[status] if compared else "gold" if of_gold else "predicted"

@@ -98,16 +98,16 @@ def test_a_private_note_is_covered_until_a_person_lifts_the_cover(monkeypatch):
     assert "No note is open" in shown.page.value
     shown.note.value = "n2"  # a word that the legend does not hold
     assert "咳嗽" not in str(shown.box.get_state()) + shown.page.value and "■■" in shown.page.value
-    assert "咳嗽" not in browser.twin(corpus(private=True), "n2", FOUND).data
+    assert "咳嗽" not in browser.static_view(corpus(private=True), "n2", FOUND).data
     monkeypatch.setitem(privacy._State, "revealed", True)
     assert "咳嗽" in browser.page(corpus(private=True).documents[1], FOUND, "difference", "crf")
 
 
-def test_the_twin_shows_what_the_browser_shows():
+def test_the_static_view_shows_what_the_browser_shows():
     shown = opened()
-    assert browser.twin(corpus(), "n1", FOUND, titles={"crf": "A CRF"}).data in shown.page.value
+    assert browser.static_view(corpus(), "n1", FOUND, titles={"crf": "A CRF"}).data in shown.page.value
     with pytest.raises(ValueError, match='no document "n9"'):
-        browser.twin(corpus(), "n9")
+        browser.static_view(corpus(), "n9")
 
 
 def test_a_corpus_without_cases_has_no_menu_for_them():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from nbutils.corpus import Document, Entity, Prediction
 from nbutils.views import html
-from nbutils.views.html import error_page, error_twin, explorer, filtered, highlight, two_annotators
+from nbutils.views.html import error_page, static_page, explorer, filtered, highlight, two_annotators
 
 EVIL = '<img src=x onerror="alert(1)"><script>alert(2)</script>&lt;d&gt; p<0.05'
 
@@ -99,8 +99,8 @@ def test_adjacent_gold_entities_stay_two():
         ([(0, 2)], [(0, 2)], "found"),
         ([(0, 2)], [], "missed"),
         ([], [(0, 2)], "wrong"),
-        ([(0, 4)], [(0, 2)], "border"),
-        ([(0, 2, "d")], [(0, 2, "m")], "border"),
+        ([(0, 4)], [(0, 2)], "boundary"),
+        ([(0, 2, "d")], [(0, 2, "m")], "boundary"),
     ],
 )
 def test_the_colour_says_whether_gold_and_prediction_are_alike(gold, predicted, status):
@@ -153,13 +153,13 @@ def test_a_page_shows_gold_against_prediction_and_how_many_there_are():
     assert "頭痛なし" not in Reader(page).text
 
 
-def test_the_explorer_follows_its_menus_and_its_twin_shows_the_same_page():
+def test_the_explorer_follows_its_menus_and_its_static_page_is_the_same():
     box = explorer(rows(), titles={"bert": "BERT"})
     menus, page = {menu.description: menu for menu in box.children[0].children}, box.children[1]
     assert set(menus) == {"system", "side", "kind", "physician", "case"}
     assert "2 of 2 errors" in page.value
     menus["system"].value = "bert"
-    assert page.value == error_twin(rows(), titles={"bert": "BERT"}, system="bert").data
+    assert page.value == static_page(rows(), titles={"bert": "BERT"}, system="bert").data
     assert "頭痛なし" in Reader(page.value).text and "排液量" not in Reader(page.value).text
 
 

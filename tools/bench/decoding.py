@@ -157,8 +157,8 @@ def _constrained(task: Task, chosen: Sequence[int]) -> list[list[int]]:
         nodes[row, n] = node
         return list(copiers[row].steps(node)) or [1] if node else [1]
 
-    room = 4 * max(len(c.write([])) for c in copiers) + 16
-    return _generate(task, chosen, prefix_allowed_tokens_fn=allowed, max_new_tokens=room)
+    most_tokens = 4 * max(len(c.write([])) for c in copiers) + 16
+    return _generate(task, chosen, prefix_allowed_tokens_fn=allowed, max_new_tokens=most_tokens)
 
 
 def free(task: Task, chosen: Sequence[int], size: int, **options: Any) -> list[list[int]]:
@@ -169,8 +169,8 @@ def free(task: Task, chosen: Sequence[int], size: int, **options: Any) -> list[l
         longest = max(len(task.prompts[k]) for k in batch)
         answers = [[*task.answers[k], 1] for k in batch]
         told = LogitsProcessorList([_Told(answers, longest)])
-        room = max(map(len, answers))
-        out += _generate(task, batch, logits_processor=told, max_new_tokens=room, **options)
+        most_tokens = max(map(len, answers))
+        out += _generate(task, batch, logits_processor=told, max_new_tokens=most_tokens, **options)
     return out
 
 
@@ -212,7 +212,7 @@ METHODS: dict[str, Callable[..., list[list[int]]]] = {
 
 
 def tokenizer_of(texts: Sequence[str]) -> PreTrainedTokenizerFast:
-    """A byte-level BPE like Llama 3's, trained on these texts: it merges characters, splits rare ones, knows `<d`."""
+    """A byte-level BPE like Llama 3's, trained on these texts: it merges characters, splits rare ones, and has `<d` as a token."""
     tokenizer = Tokenizer(models.BPE())
     split = pre_tokenizers.Split(Regex(SPLIT), "isolated")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(

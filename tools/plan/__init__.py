@@ -1,6 +1,6 @@
 """Memory and time of a study before a GPU is rented: one table for a study file and a device, nothing trained.
 
-Knows study files, the numbers of published architectures (`configs/*.json`) and devices. What a step costs it asks
+It reads study files, the numbers of published architectures (`configs/*.json`) and devices. What a step costs it asks
 `meter`. The times are estimates: operations and bytes over what the device can do at best, times an assumed efficiency.
 """
 

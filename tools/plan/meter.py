@@ -1,7 +1,7 @@
 """What one training step of a model costs, without running it: parameters, peak bytes, floating-point operations.
 
 Everything happens on torch's meta device, where tensors have shapes and no data, so an 8B model fits on a laptop. The
-forward and backward passes are the real ones of transformers and peft; an accountant (`LiveBytes`) follows every
+forward and backward passes are the real ones of transformers and peft; a counter (`LiveBytes`) follows every
 storage that they allocate and free, and torch's own counter adds up the operations.
 """
 

@@ -1,20 +1,17 @@
-"""What only a reader can decide about the bundled corpora: it lists the places, and each must stand judged in a file.
+"""Places in the annotation that look inconsistent and that only a reader can judge: a report, never a failure.
 
-Knows strings that are tagged in one place and not in another, and the words around an entity that seem to contradict
-its certainty. Not which of them are errors: that is for the reader, whose verdicts are in `data/reviewed/`.
+Strings that are tagged in one place and not in another, and certainties that the words around an entity seem to
+contradict. Real corpora hold many of both; the number is what tells how even the annotation is.
 """
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 
 from nbutils.corpus import Document, Entity, lines
-from nbutils.files import DataError
 
 
 @dataclass(frozen=True)
@@ -25,31 +22,6 @@ class Candidate:
     document: str
     context: str
     why: str
-
-
-def review_faults(candidates: Iterable[Candidate], path: Path, verdict: str) -> list[str]:
-    """Candidates that no reader has judged, and rows of the reviewed list that are faulty or fit no candidate any more.
-
-    A row is string, document, context, verdict, note. The context is part of it, so that an edited line is read again.
-    """
-    if not path.exists():
-        raise DataError(f"{path}: no such file; it needs the columns string, document, context, verdict, note")
-    with open(path, encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    where = f"{path.parent.name}/{path.name}"
-    judged = {(row["string"], row["document"], row["context"]) for row in rows}
-    found = [
-        f'{where}: the row "{row["string"]}" in {row["document"]} needs the verdict "{verdict}" and a note'
-        for row in rows
-        if row["verdict"] != verdict or not row["note"]
-    ]
-    seen = set()
-    for c in candidates:
-        seen.add(key := (c.string, c.document, c.context))
-        if key not in judged:
-            found.append(f'{c.document}: "{c.string}" {c.why}; mend it, or judge it in {where}: {c.context}')
-    stale = sorted(judged - seen)
-    return found + [f'{where}: the row "{s}" in {d} fits no place any more; delete it: {c}' for s, d, c in stale]
 
 
 def _context(document: Document, start: int, end: int, width: int = 12) -> str:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
@@ -15,9 +13,10 @@ import sklearn_crfsuite
 from tqdm.auto import tqdm
 
 from nbutils.corpus import Document, Entity, Prediction, entities_within, sentence_spans
+from nbutils.taggers import checksums
 from nbutils.taggers.bio import bio_labels, bio_to_entities, entities_to_bio
 from nbutils.taggers.offsets import speakable
-from nbutils.taggers.settings import CrfSettings, settings_from
+from nbutils.taggers.settings import CrfSettings, read_settings, save_settings
 
 
 class CrfTagger:
@@ -45,7 +44,8 @@ class CrfTagger:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "model.crfsuite").write_bytes(Path(self.model.modelfile.name).read_bytes())
-        (folder / "settings.json").write_text(json.dumps(asdict(self.settings), indent=1), encoding="utf-8")
+        save_settings(self.settings, folder)
+        checksums.write(folder, "*.crfsuite")
 
 
 def fit(documents: Iterable[Document], settings: CrfSettings, *, seed: int = 0, progress: bool = True) -> CrfTagger:
@@ -69,10 +69,10 @@ def fit(documents: Iterable[Document], settings: CrfSettings, *, seed: int = 0, 
 
 
 def load(folder: str | Path) -> CrfTagger:
-    """A tagger as `save` left it."""
-    folder = Path(folder)
-    settings = settings_from(CrfSettings, json.loads((folder / "settings.json").read_text(encoding="utf-8")))
-    return CrfTagger(sklearn_crfsuite.CRF(model_filename=str(folder / "model.crfsuite")), settings)
+    """A tagger as `save` left it; DataError for files that are not, since CRFsuite's reader would end the process."""
+    settings = read_settings(CrfSettings, folder)
+    checksums.check(folder)
+    return CrfTagger(sklearn_crfsuite.CRF(model_filename=str(Path(folder) / "model.crfsuite")), settings)
 
 
 @cache

@@ -15,11 +15,12 @@ from itertools import zip_longest
 from typing import Any
 
 Span = tuple[int, int]
+Encoded = tuple[list[int], list[Span]]  # ids of pieces, and the characters that each stands for
 
 _UNSPEAKABLE = re.compile("[\0\ud800-\udfff]")  # MeCab stops at a NUL; UTF-8 has no lone surrogates
 
 
-def encode_with_offsets(tokenizer: Any, text: str) -> tuple[list[int], list[Span]]:
+def encode_with_offsets(tokenizer: Any, text: str) -> Encoded:
     """Piece ids (no special tokens) and their (start, end) in `text`; pieces of one character share its span.
 
     Neither starts nor ends run backwards. Characters that the tokenizer drops (spaces, control characters) belong to

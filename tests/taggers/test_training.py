@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict, replace
+from functools import partial
 
 import pytest
 import torch
@@ -18,6 +19,8 @@ from nbutils.study.execute import execute
 from nbutils.study.file import load_study
 from nbutils.study.runs import checkpoint_folder
 from nbutils.taggers import bert, lora, training
+from nbutils.taggers.models import load_causal
+from nbutils.taggers.offsets import encode_with_offsets
 from nbutils.taggers.settings import BertSettings, LoraSettings
 from nbutils.taggers.usage import Tokens
 
@@ -246,8 +249,8 @@ def test_a_run_of_a_study_that_was_cut_off_goes_on_and_leaves_no_checkpoint(micr
 def test_a_process_that_is_killed_while_it_trains_goes_on_to_the_same_predictions(micro_encoder, notes, tmp_path):
     plan = small_study(tmp_path, notes, micro_encoder, checkpoint_steps=1, epochs=6, batch_size=4)
     whole = execute(plan, "bert", "A", 0, runs=tmp_path / "whole", progress=False)
-    call = f"study.execute(load_study({str(plan.path)!r}), 'bert', 'A', 0, runs={str(tmp_path)!r})"
-    command = [sys.executable, "-c", f"from nbutils import study; {call}"]
+    call = f"execute(load_study({str(plan.path)!r}), 'bert', 'A', 0, runs={str(tmp_path)!r})"
+    command = [sys.executable, "-c", f"from nbutils import execute, load_study; {call}"]
     threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
     process = subprocess.Popen(command, env=os.environ | threads, stderr=subprocess.DEVNULL)
     while not list(tmp_path.rglob("mine/**/checkpoint-*")) and process.poll() is None:
@@ -272,7 +275,8 @@ def test_tokens_are_counted_as_the_models_meet_them(micro_encoder, micro_llm, no
     settings = replace(settings, max_length=400)  # no line is cut
     tagger = room.fit(notes, settings, seed=0, progress=False)
     n_tags = 2 * sum(len(p.entities) for p in tagger.predict(notes))
-    prompts = [lora.prompt_ids(tagger.tokenizer, settings.prompt, d.text[s:e]) for d, s, e in lines]
+    encoded = partial(encode_with_offsets, tagger.tokenizer)
+    prompts = [lora.prompt_ids(tagger.tokenizer, settings.prompt, encoded(d.text[s:e])) for d, s, e in lines]
     n_written = sum(len(tagger.tokenizer(d.text[s:e], add_special_tokens=False)["input_ids"]) for d, s, e in lines)
     assert tagger.used == Tokens(sum(map(len, prompts)), n_written + n_tags)
 
@@ -286,7 +290,7 @@ def test_checkpoints_of_other_settings_are_not_gone_on_from(tmp_path):
 
 def test_leaving_out_the_logits_of_prompts_changes_neither_loss_nor_gradient(micro_llm, notes):
     settings = LoraSettings(model=str(micro_llm), prompt="tiny_ja", max_length=100)
-    model, tokenizer = lora.load_base(settings)
+    model, tokenizer = load_causal(settings)
     rows = lora.examples(notes[:4], tokenizer, settings, lora.TagTokens(tokenizer, ["d"]))
     whole, cut = lora.Collator(tokenizer)(rows), lora.Collator(tokenizer, model)(rows)
     shortest_prompt = min(row["labels"].count(-100) for row in rows)

@@ -1,7 +1,7 @@
 """The automaton of a tagged copy: every token sequence that writes one text and only adds tags, so output = input.
 
-The same for training targets (`write`), for decoding (`steps`, used by `copydecode`) and for reading an answer back
-(`read`). Knows one tokenizer and characters. Knows nothing of models.
+The same for training targets (`write`), for decoding (`steps`, used by `decode`) and for reading an answer back
+(`read`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from nbutils.corpus import Entity
-from nbutils.taggers.offsets import encode_with_offsets
+from nbutils.taggers.offsets import Encoded, Span, encode_with_offsets
 
 # A way to go on: tokens still to write before the state behind them is reached.
 # A state is (character offset, open label or "", what must come next: "" | "text" | "tag", or "closed" after a tag).
@@ -35,18 +35,18 @@ class Copier:
     gives one of them, and that one writes these tokens again; and decoding stops as soon as the text is written.
     """
 
-    def __init__(self, tags: TagTokens, text: str):
+    def __init__(self, tags: TagTokens, text: str, encoded: Encoded | None = None):
+        """`encoded`: the text's tokens, where they are known already."""
         self.tags, self.text = tags, text
         self._one_line = LINE_BREAKS.isdisjoint(text)
         self._unit: dict[int, tuple[tuple[int, ...], int]] = {}
         self._paths: dict[State, list[Path]] = {}
         self._steps: dict[Node, dict[int, Node]] = {}
-        self._canonical()
+        self._canonical(*(encoded or encode_with_offsets(tags.tokenizer, text)))
         self.start: Node = tuple(self._reach((0, "", ""), ()))
 
-    def _canonical(self) -> None:
+    def _canonical(self, ids: Sequence[int], offsets: Sequence[Span]) -> None:
         """Group the tokens of the whole text into the smallest runs that begin and end between characters."""
-        ids, offsets = encode_with_offsets(self.tags.tokenizer, self.text)
         begin, first = 0, 0
         for k, (_, end) in enumerate(offsets):
             if end > begin and (k + 1 == len(ids) or offsets[k + 1][0] >= end):

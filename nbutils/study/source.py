@@ -153,8 +153,7 @@ class Source:
             try:
                 return kind(**values, **(given or {}))
             except ValidationError as error:
-                words = [e["loc"] for e in error.errors() if e["type"] == "string_type" and e["input"] is not None]
-                words = [loc for loc in words if (*place, *loc) in self._plain]
+                words = [e["loc"] for e in error.errors() if self._is_word(e, place)]
                 if not words:
                     for loc, sentence in problems_of(error, kind, besides, hidden):
                         self.problem((*place, *loc), sentence)
@@ -164,6 +163,12 @@ class Source:
                     for step in above:
                         inner = inner[step]
                     inner[key] = self._plain[*place, *above, key]
+
+
+    def _is_word(self, error: Any, place: Place) -> bool:
+        """Whether text is wanted and a word stands there; null is one in a list of names only."""
+        wanted = error["type"] == "string_type" and (error["input"] is not None or isinstance(error["loc"][-1], int))
+        return wanted and (*place, *error["loc"]) in self._plain
 
 
 def _composed(path: Path) -> yaml.Node:

@@ -51,14 +51,14 @@ class BertTagger:
         documents = [d.without_entities() for d in documents]
         windows = make_windows(documents, self.tokenizer, self.settings)
         log_probs = self._log_probs(windows, progress)
-        found: list[list[Entity]] = [[] for _ in documents]
+        entities: list[list[Entity]] = [[] for _ in documents]
         for group in _units(windows):
             offsets = [o for n in group for o in windows[n].offsets[windows[n].first : windows[n].last]]
             scores = np.concatenate([log_probs[n][windows[n].first : windows[n].last] for n in group])
-            found[windows[group[0]].document] += bio_to_entities(
+            entities[windows[group[0]].document] += bio_to_entities(
                 scores, offsets, self.settings.labels, self.settings.decoding
             )
-        return [Prediction(d.id, tuple(f)) for d, f in zip(documents, found, strict=True)]
+        return [Prediction(d.id, tuple(of_it)) for d, of_it in zip(documents, entities, strict=True)]
 
     @torch.inference_mode()
     def _log_probs(self, windows: Sequence[Window], progress: bool) -> list[np.ndarray]:

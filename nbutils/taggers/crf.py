@@ -29,14 +29,14 @@ class CrfTagger:
         names = bio_labels(self.settings.labels)
         predictions = []
         for document in tqdm(list(documents), disable=not progress, desc="tagging", unit="note"):
-            found: list[Entity] = []
+            entities: list[Entity] = []
             for start, end in sentence_spans(document.without_entities(), self.settings.unit):
                 text = document.text[start:end]
                 marginals = self.model.predict_marginals_single(features(text))
                 log_probs = np.log([[max(m.get(name, 0.0), 1e-12) for name in names] for m in marginals])
                 offsets = [(start + k, start + k + 1) for k in range(len(text))]
-                found += bio_to_entities(log_probs, offsets, self.settings.labels, "viterbi")
-            predictions.append(Prediction(document.id, tuple(found)))
+                entities += bio_to_entities(log_probs, offsets, self.settings.labels, "viterbi")
+            predictions.append(Prediction(document.id, tuple(entities)))
         return predictions
 
     def save(self, folder: str | Path) -> None:
@@ -83,13 +83,13 @@ def mecab() -> fugashi.Tagger:
 
 def words(text: str) -> list[tuple[int, int, str]]:
     """MeCab's words as (start, end, part of speech) in `text`; white space belongs to none."""
-    found, at = [], 0
+    spans, at = [], 0
     text = speakable(text)
     for word in mecab()(text):
         start = text.index(word.surface, at)
         at = start + len(word.surface)
-        found.append((start, at, word.feature.pos1))
-    return found
+        spans.append((start, at, word.feature.pos1))
+    return spans
 
 
 def features(text: str) -> list[list[str]]:

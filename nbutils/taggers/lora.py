@@ -50,7 +50,7 @@ class LoraTagger:
         self.tags = TagTokens(self.tokenizer, self.settings.labels)  # its cache lives for one call, so memory is flat
         documents = [d.without_entities() for d in documents]
         pieces = [piece for k, d in enumerate(documents) for piece in pieces_of(k, d, self.tokenizer, self.settings)]
-        found: list[list[Entity]] = [[] for _ in documents]
+        of_document: list[list[Entity]] = [[] for _ in documents]
         order = sorted(range(len(pieces)), key=lambda n: -len(pieces[n].text))  # like lengths together
         size = self.settings.decode_batch_size
         self.model.eval()
@@ -62,8 +62,8 @@ class LoraTagger:
                 batch = order[first : first + size]
                 tagged = self._tag([pieces[n] for n in batch], [prompts[n] for n in batch], prefix, mentions)
                 for n, entities in zip(batch, tagged, strict=True):
-                    found[pieces[n].document] += pieces[n].decided(entities)
-        return [Prediction(d.id, without_overlaps(f)) for d, f in zip(documents, found, strict=True)]
+                    of_document[pieces[n].document] += pieces[n].decided(entities)
+        return [Prediction(d.id, without_overlaps(e)) for d, e in zip(documents, of_document, strict=True)]
 
     def _tag(
         self, pieces: Sequence[Piece], prompts: Sequence[Sequence[int]], prefix: SharedPrefix, mentions: Mentions

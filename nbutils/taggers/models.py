@@ -115,10 +115,8 @@ def local_or_hub(model: str | Path) -> str:
 
     A folder `models/hub/OWNER/NAME` goes before the hub: weights made into safetensors (`hub.fetch`) or brought along.
     """
-    for folder in (ROOT / model, ROOT / "models" / "hub" / model):
-        if folder.is_dir():
-            return str(folder)
-    return str(model)
+    folders = (ROOT / model, ROOT / "models" / "hub" / model)
+    return next((str(folder) for folder in folders if folder.is_dir()), str(model))
 
 
 # --- prompts ----------------------------------------------------------------------------------------------------------

@@ -79,15 +79,15 @@ def _slow_pieces(tokenizer: Any, text: str) -> list[tuple[str, Span]]:
     words = getattr(tokenizer, "word_tokenizer", None)
     split = getattr(tokenizer, "subword_tokenizer", None)
     if words is None or split is None:  # any other slow tokenizer: its whole output is one "word"
-        found = _lay_pieces(tokenizer.tokenize(text), stream, (0, len(stream)), tokenizer.unk_token)
+        laid = _lay_pieces(tokenizer.tokenize(text), stream, (0, len(stream)), tokenizer.unk_token)
     else:
-        found = []
+        laid = []
         surfaces = words.tokenize(text)
         for surface, within in zip(surfaces, _lay(list(map(_key, surfaces)), stream, (0, len(stream))), strict=True):
-            found += _lay_pieces(split.tokenize(surface), stream, within, tokenizer.unk_token)
+            laid += _lay_pieces(split.tokenize(surface), stream, within, tokenizer.unk_token)
     pieces: list[tuple[str, Span]] = []
     last = (0, 0)
-    for piece, (begin, stop) in found:
+    for piece, (begin, stop) in laid:
         if begin < stop:
             last = (sources[begin][0], sources[stop - 1][1])
         elif begin == len(stream) or sources[begin][0] >= last[1]:
@@ -108,7 +108,7 @@ def _lay(keys: Sequence[str | None], stream: str, within: Span) -> list[Span]:
     Of neighbouring unknown pieces (None) each takes one character and the last what is left before the next known
     piece. A piece that the tokenizer altered takes as many characters as it has itself.
     """
-    found: list[Span] = []
+    spans: list[Span] = []
     at, end = within
     for key, following in zip_longest(keys, keys[1:], fillvalue=""):
         if key is None:
@@ -121,9 +121,9 @@ def _lay(keys: Sequence[str | None], stream: str, within: Span) -> list[Span]:
             while at < end and not stream.startswith(key, at, end) and _is_dropped(stream[at]):
                 at += 1
             stop = min(at + len(key), end)
-        found.append((at, stop))
+        spans.append((at, stop))
         at = stop
-    return found
+    return spans
 
 
 def _is_dropped(character: str) -> bool:

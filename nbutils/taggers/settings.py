@@ -243,11 +243,11 @@ def problems_of(
         hidden: keys that may not, for the advice.
     """
     known = {*kind.__dataclass_fields__, *besides} - {*hidden}
-    return [_problem(dict(found), known) for found in error.errors(include_url=False)]
+    return [_problem(dict(one), known) for one in error.errors(include_url=False)]
 
 
-def _problem(found: dict[str, Any], known: Iterable[str]) -> tuple[tuple[Any, ...], str]:
-    where, what, message = found["loc"], found["type"], found["msg"]
+def _problem(error: dict[str, Any], known: Iterable[str]) -> tuple[tuple[Any, ...], str]:
+    where, what, message = error["loc"], error["type"], error["msg"]
     if what == "unexpected_keyword_argument":
         return where, f'unknown key "{where[-1]}"{nearest(where[-1], known)}'
     if what == "missing":
@@ -257,11 +257,11 @@ def _problem(found: dict[str, Any], known: Iterable[str]) -> tuple[tuple[Any, ..
         key, _, sentence = message.partition(": ")
         return (where, message) if where else ((key,), sentence)
     if what == "literal_error":
-        expected = found["ctx"]["expected"].replace("'", "").replace(" or ", ", ")
-        return where, f"there is no {shortened(found['input'])}; use one of {expected}"
+        expected = error["ctx"]["expected"].replace("'", "").replace(" or ", ", ")
+        return where, f"there is no {shortened(error['input'])}; use one of {expected}"
     for word, plain in PLAIN.items():
         message = message.replace(word, plain)
-    return where, message.replace("Input", shortened(found["input"]))
+    return where, message.replace("Input", shortened(error["input"]))
 
 
 def shortened(value: Any) -> str:

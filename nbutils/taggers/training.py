@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -80,7 +79,7 @@ def train(
                     dataloader_pin_memory=torch.cuda.is_available(),
                 )
             ),
-            train_dataset=_Rows(rows),
+            train_dataset=list(rows),
             data_collator=collate,
         )
         trainer.remove_callback(PrinterCallback)
@@ -161,23 +160,7 @@ class LengthBatches(torch.utils.data.Sampler[int]):
             yield from batch
 
 
-class _Rows(torch.utils.data.Dataset):
-    def __init__(self, rows: Sequence[dict[str, Any]]):
-        self.rows = rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return self.rows[index]
-
-
 def pad(rows: Sequence[Sequence[int]], value: int) -> torch.Tensor:
     """Right-pad to the longest row: [rows, longest]."""
     longest = max(map(len, rows))
     return torch.tensor([list(row) + [value] * (longest - len(row)) for row in rows])
-
-
-def is_main_process() -> bool:
-    """Whether this process is to tag and write: the only one, or the first that `accelerate launch` started."""
-    return int(os.environ.get("RANK", 0)) == 0

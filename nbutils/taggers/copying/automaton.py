@@ -97,16 +97,16 @@ class Copier:
 
         Such text at either end of an entity is left outside of it.
         """
-        found: list[Path] = []
+        reached: list[Path] = []
         ways = self.paths(state)
         for tokens, behind in sorted(ways, key=lambda way: not way[0]) if state[1] else ways:
             if tokens:
-                found.append((tokens, behind))
+                reached.append((tokens, behind))
             elif behind not in seen:
-                found += self._reach(behind, (*seen, behind))
+                reached += self._reach(behind, (*seen, behind))
         if state[0] == len(self.text) and not state[1]:
-            found.append(((), state))
-        return found
+            reached.append(((), state))
+        return reached
 
     def steps(self, node: Node) -> dict[int, Node]:
         """The tokens allowed here, the one that goes on with plain text first, and where each leads; none at the end.
@@ -134,14 +134,14 @@ class Copier:
         """
         if not self._tag_is_due(node):
             return [[]]
-        found, stack = [], [([], node)]
-        while stack and len(found) <= MOST_WAYS:
+        ways, stack = [], [([], node)]
+        while stack and len(ways) <= MOST_WAYS:
             tokens, here = stack.pop()
             if self._tag_is_due(here):
                 stack += [([*tokens, token], behind) for token, behind in reversed(self.steps(here).items())]
             else:
-                found.append(tokens)
-        return found if len(found) <= MOST_WAYS else found[:1]
+                ways.append(tokens)
+        return ways if len(ways) <= MOST_WAYS else ways[:1]
 
     @staticmethod
     def _tag_is_due(node: Node) -> bool:
@@ -199,7 +199,7 @@ class Copier:
         return self._entities(done[0], log_probs)
 
     def _entities(self, events: tuple, log_probs: Sequence[float] | None) -> list[Entity]:
-        found = []
+        entities = []
         start = first = 0
         label = ""
         for (at, inside, _), behind in events:
@@ -210,9 +210,9 @@ class Copier:
                 score = None
                 if log_probs is not None:
                     score = math.exp(math.fsum(log_probs[first:behind]))
-                found.append(Entity(start, at, label, score=score))
+                entities.append(Entity(start, at, label, score=score))
                 label = ""
-        return found
+        return entities
 
 
 class TagTokens:

@@ -10,9 +10,9 @@ from typing import Protocol
 
 from nbutils.corpus import Document, Prediction
 from nbutils.files import DataError
-from nbutils.taggers.settings import BertSettings, CrfSettings, IclSettings, LoraSettings
+from nbutils.taggers.settings import PROMPTS, BertSettings, CrfSettings, IclSettings, LoraSettings
 
-PROMPTS = Path(__file__).parent / "prompts"  # the instructions that a study file names, one text file each
+__all__ = ["KINDS", "PROMPTS", "Kind", "Tagger", "load"]
 
 
 class Tagger(Protocol):

@@ -13,7 +13,7 @@ from dataclasses import asdict, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
 from nbutils.files import DataError, text_of, written_whole
@@ -21,13 +21,24 @@ from nbutils.files import DataError, text_of, written_whole
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 FILLED_IN = frozenset(("labels", "private_corpora"))  # fields of settings that the study knows; no keys of a system
 
+PROMPTS = Path(__file__).parent / "prompts"  # the instructions that a study file names, one text file each
+
+
+def _prompt(name: str) -> str:
+    names = sorted(path.stem for path in PROMPTS.glob("*.txt"))
+    if name not in names:
+        raise ValueError(f'there is no prompt "{name}"{nearest(name, names)}')
+    return name
+
+
 Texts = Annotated[tuple[str, ...], Field(strict=False)]  # a list of the file becomes a tuple
 Number = Annotated[int, Field(ge=0)]
-Count = Annotated[int, Field(gt=0)]
+Count = Annotated[int, Field(gt=0, lt=2**31)]
 Width = Annotated[int, Field(ge=32, multiple_of=32)]  # of a tiny model, whose attention heads are 32 wide
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+Prompt = Annotated[str, AfterValidator(_prompt)]
 Unit = Literal["sentence", "note"]
 Scheduler = Literal["linear", "cosine", "constant"]
 
@@ -87,7 +98,7 @@ class LoraSettings(Training):
     model: str
     revision: str | None = None  # a commit of the hub's repository; unstated in the paper
     labels: Texts = ("d",)
-    prompt: str = "rewrite_ja"  # a file under taggers/prompts; unstated in the paper
+    prompt: Prompt = "rewrite_ja"  # a file under taggers/prompts; unstated in the paper
     unit: Unit = "sentence"  # ambiguous in the paper
     rank: Count = 16
     alpha: Count = 64  # the paper's "scaling factor 64" read as lora_alpha: a multiplier of 64/16
@@ -121,7 +132,7 @@ class IclSettings:
     labels: Texts = ("d",)
     shots: Number = 0  # annotated notes of the training part in the prompt; the paper's few-shot is 1
     shot_characters: Number | None = None  # a longer one is cut to whole lines
-    prompt: str = "icl_ja"  # PROMPT.txt and PROMPT_example.txt under taggers/prompts
+    prompt: Prompt = "icl_ja"  # PROMPT.txt and PROMPT_example.txt under taggers/prompts
     unit: Unit = "note"  # sentence: asks for each line, with the whole guideline every time
     policy: Literal["repair", "strict"] = "repair"  # strict: only answers without any damage count (markup.read)
     tokens_per_character: Positive = 2.0  # of the limit on an answer; Llama 3 needs 0.93 on Japanese case reports
@@ -184,7 +195,7 @@ class TinyLlmSettings(Training):
     longest: Annotated[int, Field(ge=4)] = 40  # characters of a line
     learning_rate: Positive = 3e-3
     batch_size: Count = 32
-    prompt: str = "tiny_ja"
+    prompt: Prompt = "tiny_ja"
 
     warmup, weight_decay, adam_beta2 = 0.03, 0.01, 0.98
 

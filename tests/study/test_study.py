@@ -132,7 +132,7 @@ systems:
     "setting",
     ["iterations: true", 'iterations: "5"', "iterations: 5.0", "iterations: 010", "iterations: 1:30", "c1: .nan",
      "c1: .inf", "c1: 1.0e+999", "c1: true", "c1: -0.1", "iterations: " + "9" * 5000, "iterations: 2001-99-99",
-     "iterations: null", "iterations: [5]", "unit: null", "c2: {}"],
+     "iterations: null", "iterations: 2147483648", "iterations: [5]", "unit: null", "c2: {}"],
 )  # fmt: skip
 def test_values_are_of_the_type_that_stands_in_the_file(tmp_path, setting):
     (line,) = problems(tmp_path, GOOD.replace("  crf:\n", f"  crf: {{{setting}}}\n"))
@@ -143,6 +143,11 @@ def test_values_are_of_the_type_that_stands_in_the_file(tmp_path, setting):
 def test_a_small_number_may_be_written_as_people_do(tmp_path, written):
     study = loaded(tmp_path, GOOD.replace("  crf:\n", f"  crf: {{c1: {written}}}\n"))
     assert study.systems["crf"].settings["c1"] == 2e-5
+
+
+def test_a_prompt_that_is_not_there_is_noticed_before_training(tmp_path):
+    (line,) = problems(tmp_path, GOOD.replace("  crf:\n", "  lora: {model: m, prompt: rewrite_jp}\n"))
+    assert 'there is no prompt "rewrite_jp"; did you mean "rewrite_ja"?' in line
 
 
 def test_what_the_study_fills_in_is_no_key_of_a_system(tmp_path):

@@ -11,7 +11,7 @@ export JUPYTER_PLATFORM_DIRS = 1
 BIN = .venv/bin
 WITH = PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONPATH="$(CURDIR)"
 
-.PHONY: help install study plan models test lab bench reference outputs report readme check-data check-study tag \
+.PHONY: help install study plan models test lab bench reference outputs report readme schema check-data check-study tag \
   tag-memory slurm audit clean
 
 help:  ## what there is
@@ -82,6 +82,9 @@ tag-memory: install  ## peak memory of tagging 1,000 and 10,000 notes with a fin
 
 reference: install  ## copy the finished runs of the study to data/reference_runs, for notebooks without training
 	@$(WITH) python -m tools.reference_runs $(STUDY_FILE)
+
+schema: install  ## write studies/schema.json, with which editors complete and check study files
+	@$(WITH) python -m tools.study_schema
 
 check-data: install  ## check the bundled corpora against their rules
 	@$(WITH) python -m tools.check_data

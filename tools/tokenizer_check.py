@@ -115,12 +115,9 @@ def load_tokenizer(folder: str | Path) -> Any:
     path = Path(folder)
     if path.name == "tokenizer.model" or (path.is_dir() and {p.name for p in path.iterdir()} == {"tokenizer.model"}):
         return _from_tiktoken(path if path.is_file() else path / "tokenizer.model")
-    from transformers import AutoTokenizer
+    from nbutils.taggers import models
 
-    try:
-        return AutoTokenizer.from_pretrained(str(folder))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{folder}: no tokenizer can be loaded from here ({str(error).splitlines()[0]})") from None
+    return models.load_tokenizer(folder)
 
 
 def _from_tiktoken(path: Path) -> Any:

@@ -9,18 +9,15 @@ from collections.abc import Sequence
 
 import torch
 from tqdm.auto import tqdm
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from nbutils.prompting import markup
 from nbutils.prompting.ledger import Outcome
 from nbutils.prompting.prompts import Prompt, answer_limit
 from nbutils.taggers.copying.decode import Copier, TagTokens, decode
-from nbutils.taggers.models import device, local_or_hub
+from nbutils.taggers.models import HOLE, around, load_causal
 from nbutils.taggers.offsets import encode_with_offsets
 from nbutils.taggers.settings import IclSettings
 from nbutils.taggers.usage import Tokens
-
-HERE = "\uf8ffHERE\uf8ff"  # stands for the prompt while the chat template is filled
 
 
 class LocalModel:
@@ -28,14 +25,7 @@ class LocalModel:
 
     def __init__(self, settings: IclSettings):
         self.settings = settings
-        name = local_or_hub(settings.model)
-        self.tokenizer = AutoTokenizer.from_pretrained(name, revision=settings.revision)
-        self.model = AutoModelForCausalLM.from_pretrained(
-            name,
-            revision=settings.revision,
-            use_safetensors=True,
-            dtype=torch.bfloat16 if settings.bf16 else torch.float32,
-        ).to(device())
+        self.model, self.tokenizer = load_causal(settings)
         self.model.eval()
         self.tags = TagTokens(self.tokenizer, settings.labels)
         self.used = Tokens()
@@ -61,13 +51,7 @@ class LocalModel:
 
     def prompt_ids(self, prompt: Prompt) -> list[int]:
         """The prompt as tokens, in the model's chat template when it has one; example notes with the tags' tokens."""
-        before, after = [], []
-        if self.tokenizer.chat_template:
-            message = [{"role": "user", "content": HERE}]
-            whole = self.tokenizer.apply_chat_template(message, add_generation_prompt=True, tokenize=False)
-            before, after = (self.tokenizer(p, add_special_tokens=False)["input_ids"] for p in whole.split(HERE))
-        elif self.tokenizer.bos_token_id is not None:
-            before = [self.tokenizer.bos_token_id]
+        before, after = around(self.tokenizer, HOLE)
         inside: list[int] = []
         plain = ""
         for part in prompt:

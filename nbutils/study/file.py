@@ -1,36 +1,56 @@
-"""What a study file may say, and reading one: which corpora, systems and seeds, checked before anything is started.
-
-Plain data and nothing heavy. What is done with it is in `study`.
-"""
+"""What a study file may say, and reading one: which corpora, systems and seeds, checked before anything is started."""
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterator, Mapping, Set
-from dataclasses import MISSING, dataclass, field, fields
+import unicodedata
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
+from pydantic import AfterValidator, Field
+from pydantic.dataclasses import dataclass
 
 from nbutils import ROOT
 from nbutils.corpus import MEDTXT_TAGS, WITHOUT_CERTAINTY, entity_types
 from nbutils.corpus.formats import CERTAINTIES, FORMATS
 from nbutils.files import DataError
-from nbutils.taggers.settings import CHOICES, SETTINGS, TINY, settings_from
+from nbutils.study.source import Source
+from nbutils.taggers import KINDS
+from nbutils.taggers.settings import FILLED_IN, STRICT, TINY, Count, Texts, nearest
 
+__all__ = ["CorpusEntry", "Study", "System", "load_study", "nearest"]
+
+MAX_NAME = 100  # bytes of UTF-8; names are joined in those of files, which may have 255
+TAKEN = frozenset(("figures", "logs", "notebooks"))  # folders beside those of the systems
 _USE = {"train": "learn from", "evaluate": "score against"}
-TINY_OF = {"bert": "tiny/encoder", "lora": "tiny/llm", "icl": "tiny/llm"}
+_FORBIDDEN = re.compile(r"[/\\]")
+
+Listed = TypeVar("Listed", bound=tuple[Any, ...])
 
 
-@dataclass(frozen=True)
+def _some_each_once(values: Listed) -> Listed:
+    if not values or len(set(values)) < len(values):
+        raise ValueError("name at least one, and each one once")
+    return values
+
+
+EACH_ONCE = AfterValidator(_some_each_once), Field(strict=False, json_schema_extra={"minItems": 1, "uniqueItems": True})
+Names = Annotated[Texts, *EACH_ONCE]
+Certainties = Annotated[tuple[Literal[CERTAINTIES], ...], *EACH_ONCE]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Seeds = Annotated[tuple[Seed, ...], *EACH_ONCE]
+
+
+@dataclass(frozen=True, config=STRICT)
 class CorpusEntry:
     """Where a corpus lies (`$NAME` comes from the environment) and how to read it: docs/your_own_notes.md."""
 
     path: str
-    format: str = "medtxt"
+    format: Literal[tuple(FORMATS)] = "medtxt"
     private: bool = False
+    unannotated: bool = False  # it may be without entities; then it is for tagging, never for training and scoring
     encoding: str | None = None
     meta: str | None = None  # a CSV beside the notes: id, case, physician, …
     names: str | None = None  # what file names say, such as "{physician}_{case}"
@@ -45,16 +65,21 @@ class CorpusEntry:
     @property
     def reading(self) -> dict[str, Any]:
         """What `read_corpus` is told beside path and name."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("path", "second")}
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("path", "second", "unannotated")}
+
+    @property
+    def has_gold(self) -> bool:
+        """Whether there are entities to learn from and to score against."""
+        return self.format != "text" and not self.unannotated
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class System:
     """One row of the result table: a kind of tagger and its settings."""
 
     name: str
     kind: str
-    seeds: tuple[int, ...]
+    seeds: Seeds
     settings: Mapping[str, Any]
     title: str
 
@@ -63,7 +88,7 @@ class System:
         return self.settings.get("model")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Study:
     """A study file, checked."""
 
@@ -71,15 +96,15 @@ class Study:
     corpora: Mapping[str, CorpusEntry]
     systems: Mapping[str, System]
     title: str = ""
-    train: tuple[str, ...] = ()
-    evaluate: tuple[str, ...] = ()
-    labels: tuple[str, ...] = ("d",)
-    certainties: tuple[str, ...] | None = None
+    train: Names = ()
+    evaluate: Names = ()
+    labels: Names = ("d",)
+    certainties: Certainties | None = None
     certainty_in_type: bool = False  # types such as d-positive instead of d (corpus.select)
-    seeds: tuple[int, ...] = (0, 1, 2)
-    split_seed: int = 0
-    test_fraction: float = 0.2
-    checkpoint_steps: int = 100  # optimiser steps between two checkpoints of a training that is under way
+    seeds: Seeds = (0, 1, 2)
+    split_seed: Seed = 0
+    test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    checkpoint_steps: Count = 100  # optimiser steps between two checkpoints of a training that is under way
     caption: str = ""
     tiny: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # settings of the tiny models, if not theirs
     path: Path = Path()
@@ -101,168 +126,102 @@ def load_study(path: str | Path) -> Study:
     """Read and check a study file.
 
     Raises:
-        DataError: an unknown key (with the nearest known one), a wrong value, or a name that is not declared.
+        DataError: one line for each problem: an unknown key (with the nearest known one), a key that stands twice, a
+            wrong value, a name that is not declared or cannot be one.
     """
     path = Path(path)
     path = path if path.exists() else ROOT / path  # notebooks count from the repository, wherever they are opened
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in (ROOT / "studies").glob("*.yaml")))
-        raise DataError(f"{path}: no such study file; the studies here are {known}")
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        place = getattr(error, "problem_mark", None)
-        where = f", line {place.line + 1}, column {place.column + 1}" if place else ""
-        raise DataError(f"{path}{where}: not YAML; mend the file") from None
-    keys = _checked(raw, Study, f"{path}", skip={"path", "name"})
-    corpora = {
-        _name(n, path): CorpusEntry(**_checked(c, CorpusEntry, f"{path}, corpora.{n}"))
-        for n, c in _mapping(keys.pop("corpora"), f"{path}, corpora").items()
-    }
-    for name, entry in corpora.items():
-        if entry.format not in FORMATS:
-            raise DataError(f'{path}, corpora.{name}: unknown format "{entry.format}"; use one of {", ".join(FORMATS)}')
-        if not all(isinstance(x, str) for pair in (entry.labels_as or {}).items() for x in pair):
-            raise DataError(
-                f"{path}, corpora.{name}.labels_as: write TYPE-IN-THE-FILE: TYPE-IN-THE-STUDY, both as text"
-            )
-    seeds = _seeds(keys.pop("seeds", (0, 1, 2)), f"{path}, seeds")
-    systems = {
-        _name(n, path): _system(n, s, seeds, f"{path}, systems.{n}")
-        for n, s in _mapping(keys.pop("systems"), f"{path}, systems").items()
-    }
-    keys = {k: tuple(v) if isinstance(v, list) else v for k, v in keys.items()}
-    names = tuple(name for name, entry in corpora.items() if entry.format != "text")  # nothing to learn or score there
-    study = Study(name=path.stem, corpora=corpora, systems=systems, seeds=seeds, path=path,
-                  **({"train": names, "evaluate": names} | keys))  # fmt: skip
-    for kind, chosen in study.tiny.items():
-        if kind not in TINY:
-            raise DataError(f'{path}, tiny: unknown key "{kind}"{nearest(kind, TINY)}')
-        _checked(chosen, TINY[kind], f"{path}, tiny.{kind}")
-    for key in ("train", "evaluate"):
-        chosen = getattr(study, key)
-        if not chosen or len(set(chosen)) < len(chosen):
-            raise DataError(f"{path}, {key}: name one corpus at least, and each one once")
-        for name in chosen:
-            if name not in corpora:
-                raise DataError(f'{path}, {key}: no corpus "{name}"{nearest(name, corpora)}')
-            if corpora[name].format == "text":
-                raise DataError(
-                    f"{path}, {key}: {name} is bare text, without entities to {_USE[key]}; take it out of {key}"
-                )
-    for certainty in study.certainties or ():
-        if certainty not in CERTAINTIES:
-            raise DataError(f'{path}, certainties: unknown certainty "{certainty}"{nearest(certainty, CERTAINTIES)}')
-    _check_labels(study)
-    if not 0 < study.test_fraction < 1:
-        raise DataError(f"{path}, test_fraction: {study.test_fraction} is no share between 0 and 1")
-    if study.checkpoint_steps < 1:
-        raise DataError(f"{path}, checkpoint_steps: {study.checkpoint_steps} is too few; one is the least")
+        what = "this is no ordinary file" if path.exists() else "no such study file"
+        raise DataError(f"{path}: {what}; the studies here are {known}")
+    source = Source(path)
+    study = _study(source, source.mapping(source.values, (), least=1))
+    source.refuse_problems()
+    assert study is not None
     return study
 
 
-def _check_labels(study: Study) -> None:
-    where, labels = f"{study.path}, labels", study.labels
-    if not labels or len(set(labels)) < len(labels):
-        raise DataError(f"{where}: name one type of entities at least, and each one once")
-    if all(entry.format in ("medtxt", "jmed") for entry in study.corpora.values()):
-        for label in set(labels) - MEDTXT_TAGS:
-            raise DataError(f'{where}: "{label}" is no MedTxt tag{nearest(label, MEDTXT_TAGS)}')
-    for label in labels:
-        if not re.fullmatch(r"[\w-]+", label):
-            raise DataError(f"{where}: {label!r} becomes a tag; use letters, digits, - and _ only")
-    if study.certainty_in_type and WITHOUT_CERTAINTY.issuperset(labels):
-        raise DataError(f"{study.path}, certainty_in_type: none of the labels has a certainty; add d or leave it out")
+def _study(source: Source, raw: dict[str, Any]) -> Study | None:
+    entries, rows = (source.mapping(raw.pop(key, None), (key,), least=1) for key in ("corpora", "systems"))
+    for key, names in (("corpora", entries), ("systems", rows)):
+        _check_names(source, key, names)
+    corpora = {name: source.made(CorpusEntry, entry, ("corpora", name)) for name, entry in entries.items()}
+    with_gold = [name for name, entry in corpora.items() if entry is None or entry.has_gold]
+    raw = {"train": with_gold, "evaluate": with_gold, "labels": ["d"]} | raw
+    raw["tiny"] = source.mapping(raw.get("tiny"), ("tiny",))
+    for kind in raw["tiny"]:
+        raw["tiny"][kind] = source.mapping(raw["tiny"][kind], ("tiny", kind))
+        if kind in TINY:
+            source.made(TINY[kind], raw["tiny"][kind], ("tiny", kind))
+        else:
+            source.problem(("tiny", kind), f'unknown key "{kind}"{nearest(kind, TINY)}')
+    raw.pop("figures", None)  # of older study files; figures lie beside the runs now
+    given = {"name": source.path.stem, "path": source.path, "systems": {}}
+    sound = {name: entry for name, entry in corpora.items() if entry}
+    study = source.made(Study, raw, (), hidden=("name", "path"), given=given | {"corpora": sound})
+    for key in ("train", "evaluate"):
+        for k, name in _texts(raw[key]):
+            if name not in corpora:
+                source.problem((key, k), f'no corpus "{name}"{nearest(name, corpora)}')
+            elif name not in with_gold:
+                source.problem((key, k), f"{name} is without entities to {_USE[key]}; take it out of {key}")
+    _check_labels(source, raw, sound.values())
+    seeds = study.seeds if study else (0,)
+    systems = {name: _system(source, name, system, seeds) for name, system in rows.items()}
+    return study and replace(study, systems={name: system for name, system in systems.items() if system})
 
 
-def _system(name: str, raw: Any, seeds: tuple[int, ...], where: str) -> System:
-    raw = {} if raw is None or raw == {} else dict(_mapping(raw, where))  # a name alone is enough: `crf:`
-    kind, title = raw.pop("kind", name), raw.pop("title", name)
-    if not isinstance(kind, str) or kind not in SETTINGS:
-        raise DataError(f'{where}: unknown kind "{kind}"{nearest(kind, SETTINGS)}')
-    if not isinstance(title, str):
-        raise DataError(f"{where}.title: {title!r} is not of the type str")
-    own_seeds = _seeds(raw.pop("seeds", seeds), f"{where}.seeds")
-    _checked(raw, SETTINGS[kind], where, skip={"labels", "private_corpora"}, besides={"kind", "title", "seeds"})
-    for key, allowed in CHOICES[kind].items():
-        if key in raw and raw[key] not in allowed:
-            raise DataError(f'{where}.{key}: there is no "{raw[key]}"; use {" or ".join(allowed)}')
-    try:
-        settings_from(SETTINGS[kind], raw)
-    except ValueError as error:  # values that do not go together
-        raise DataError(f"{where}.{error}") from None
-    model = str(raw.get("model", ""))
-    if model.startswith("tiny/") and model != TINY_OF.get(kind):
-        raise DataError(
-            f'{where}.model: there is no "{model}" for {kind}; use "{TINY_OF.get(kind)}" or a model of the hub'
-        )
-    return System(name, kind, own_seeds, raw, title)
+def _texts(values: Any) -> list[tuple[int, str]]:
+    """The texts in what should be a list of texts, with their positions."""
+    return [(k, value) for k, value in enumerate(values) if isinstance(value, str)] if isinstance(values, list) else []
 
 
-def _seeds(raw: Any, where: str) -> tuple[int, ...]:
-    whole = isinstance(raw, (list, tuple)) and all(type(s) is int and s >= 0 for s in raw)
-    if not whole or not raw or len(set(raw)) < len(raw):
-        raise DataError(f"{where}: a list of different whole numbers is needed, such as [0, 1, 2]")
-    return tuple(raw)
+def _system(source: Source, name: str, raw: Any, seeds: tuple[int, ...]) -> System | None:
+    place = ("systems", name)
+    raw = source.mapping(raw, place)  # a name alone is enough: `crf:`
+    own = {"kind": name, "title": name, "seeds": seeds} | {
+        k: raw.pop(k) for k in ("kind", "title", "seeds") if k in raw
+    }
+    kind = own["kind"]
+    if not isinstance(kind, str) or kind not in KINDS:
+        source.problem(place, f'unknown kind "{kind}"{nearest(kind, KINDS)}')
+        return None
+    source.made(KINDS[kind].settings, raw, place, besides=("kind", "title", "seeds"), hidden=FILLED_IN)
+    model, tiny = str(raw.get("model", "")), KINDS[kind].tiny
+    if model.startswith("tiny/") and model != f"tiny/{tiny}":
+        instead = f'"tiny/{tiny}" or ' if tiny else ""
+        source.problem((*place, "model"), f'there is no "{model}" for {kind}; use {instead}a model of the hub')
+    return source.made(System, own, place, given={"name": name, "settings": raw})
 
 
-def _mapping(raw: Any, where: str) -> Mapping[str, Any]:
-    if not isinstance(raw, Mapping) or not raw:
-        raise DataError(f"{where}: a mapping (key: value) is needed")
-    return raw
+def _check_names(source: Source, what: str, names: Iterable[str]) -> None:
+    """Names become those of folders and files, on file systems of every kind."""
+    alike: dict[str, str] = {}
+    for name in names:
+        place = (what, name)
+        if not name or name != name.strip():
+            source.problem(place, "a name must not be empty, nor begin or end with a blank")
+        if _FORBIDDEN.search(name) or any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in name):
+            source.problem(place, "becomes a file name; leave out /, \\ and control characters")
+        if name.startswith((".", "-")):
+            source.problem(place, f'becomes a file name; do not begin it with "{name[0]}"')
+        if len(name.encode("utf-8", "replace")) > MAX_NAME:
+            source.problem(place, f"becomes a file name and is too long; use at most {MAX_NAME} bytes of UTF-8")
+        if what == "systems" and name.casefold() in TAKEN:
+            source.problem(place, f'"{name}" is the name of another folder of a study\'s runs; choose another')
+        other = alike.setdefault(unicodedata.normalize("NFKC", name).casefold(), name)
+        if other != name:
+            source.problem(place, f'is the same as "{other}" on some file systems; rename one of them')
 
 
-def _checked(
-    raw: Any, kind: type, where: str, skip: Set[str] = frozenset(), besides: Set[str] = frozenset()
-) -> dict[str, Any]:
-    """The mapping, if it has only fields of this dataclass, of the right types, and all that it must have.
-
-    `besides` are keys that may stand here too and were taken out already; they are only for the advice.
-    """
-    raw = _mapping(raw, where) if raw or kind in (Study, CorpusEntry) else {}
-    known = {f.name: f for f in fields(kind) if f.name not in skip}
-    for key, value in raw.items():
-        if key not in known:
-            raise DataError(f'{where}: unknown key "{key}"{nearest(key, known.keys() | besides)}')
-        if not _fits(value, str(known[key].type)):
-            advice = "; YAML wants a point in it, such as 2.0e-5" if _is_number(value) else ""
-            raise DataError(f"{where}.{key}: {value!r} is not of the type {known[key].type}{advice}")
-    for name, f in known.items():
-        if f.default is MISSING and f.default_factory is MISSING and name not in raw:
-            raise DataError(f'{where}: the key "{name}" is missing')
-    return dict(raw)
-
-
-def _fits(value: Any, annotation: str) -> bool:
-    """Whether a YAML value is what the field's annotation says; the few types that settings use."""
-    for name in annotation.split(" | "):
-        if name == "None" and value is None:
-            return True
-        if (name == "bool" and isinstance(value, bool)) or (name == "str" and isinstance(value, str)):
-            return True
-        if (name == "int" and type(value) is int) or (name == "float" and type(value) in (int, float)):
-            return True
-        if name == "tuple[str, ...]" and isinstance(value, list) and all(isinstance(v, str) for v in value):
-            return True
-        if name == "tuple[int, ...]" and isinstance(value, list):  # seeds, checked on their own
-            return True
-        if name.startswith("Mapping") and isinstance(value, dict):
-            return True
-    return False
-
-
-def _is_number(value: Any) -> bool:
-    """Whether this is text that means a number: YAML 1.1 reads 2e-5 as text."""
-    return isinstance(value, str) and re.fullmatch(r"[+-]?\d+[eE][+-]?\d+", value) is not None
-
-
-def nearest(name: Any, known: Any) -> str:
-    """The advice behind "there is no such name": the known name that is most like it, or else all of them."""
-    close = difflib.get_close_matches(str(name), sorted(known), n=1, cutoff=0.5)
-    return f'; did you mean "{close[0]}"?' if close else f"; known are {', '.join(sorted(known))}"
-
-
-def _name(name: Any, path: Path) -> str:
-    if not isinstance(name, str) or not re.fullmatch(r"[\w-]+", name):
-        raise DataError(f"{path}: the name {name!r} goes into file names; use letters, digits, - and _ only")
-    return name
+def _check_labels(source: Source, raw: dict[str, Any], entries: Collection[CorpusEntry]) -> None:
+    medtxt = bool(entries) and all(entry.format in ("medtxt", "jmed") for entry in entries)
+    labels = _texts(raw["labels"])
+    for k, label in labels:
+        if medtxt and label not in MEDTXT_TAGS:
+            source.problem(("labels", k), f'"{label}" is no MedTxt tag{nearest(label, MEDTXT_TAGS)}')
+        elif not re.fullmatch(r"[\w-]+", label):
+            source.problem(("labels", k), f"{label!r} becomes a tag; use letters, digits, - and _ only")
+    if raw.get("certainty_in_type") is True and WITHOUT_CERTAINTY.issuperset(label for _, label in labels):
+        source.problem(("certainty_in_type",), "none of the labels has a certainty; add d or leave it out")

@@ -5,13 +5,9 @@ from __future__ import annotations
 from nbutils.corpus import Corpus
 from nbutils.study.corpora import main_setting, open_corpus
 from nbutils.study.file import Study
+from nbutils.taggers import KINDS
 
-NOTEBOOKS = {
-    "crf": "notebooks/03_crf_baseline.ipynb",
-    "bert": "notebooks/03_bert_finetune.ipynb",
-    "lora": "notebooks/04_lora_finetune.ipynb",
-    "icl": "notebooks/05_icl_baselines.ipynb",
-}
+NOTEBOOKS = {name: kind.notebook for name, kind in KINDS.items()}
 
 
 def analyses(study: Study) -> dict[str, dict[str, str]]:

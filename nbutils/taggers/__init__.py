@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
 from nbutils.corpus import Document, Prediction
-from nbutils.taggers.settings import BertSettings, CrfSettings, IclSettings, LoraSettings
+from nbutils.files import DataError
+from nbutils.taggers.settings import PROMPTS, BertSettings, CrfSettings, IclSettings, LoraSettings
 
-PROMPTS = Path(__file__).parent / "prompts"  # the instructions that a study file names, one text file each
+__all__ = ["KINDS", "PROMPTS", "Kind", "Tagger", "load"]
 
 
 class Tagger(Protocol):
@@ -19,7 +21,9 @@ class Tagger(Protocol):
     One that works with tokens counts in `used` (a `Tokens`) those of every note that it has tagged.
     """
 
-    def predict(self, documents: Iterable[Document]) -> list[Prediction]: ...
+    def predict(self, documents: Iterable[Document], progress: bool = False) -> list[Prediction]: ...
+
+    def save(self, folder: str | Path) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,7 @@ class Kind:
 
     settings: type
     module: str
+    notebook: str  # the one that the grid executes for each of its runs
     resumable: bool = False  # training that was cut off goes on from its last checkpoint
     gpu: bool = True
     priority: int = 0  # of what could start, the grid starts the longest jobs first
@@ -35,8 +40,29 @@ class Kind:
 
 
 KINDS = {
-    "crf": Kind(CrfSettings, "nbutils.taggers.crf", gpu=False),
-    "bert": Kind(BertSettings, "nbutils.taggers.bert", resumable=True, tiny="encoder"),
-    "lora": Kind(LoraSettings, "nbutils.taggers.lora", resumable=True, priority=2, tiny="llm"),
-    "icl": Kind(IclSettings, "nbutils.prompting.tagger", priority=1, tiny="llm"),
+    "crf": Kind(CrfSettings, "nbutils.taggers.crf", "notebooks/03_crf_baseline.ipynb", gpu=False),
+    "bert": Kind(
+        BertSettings, "nbutils.taggers.bert", "notebooks/03_bert_finetune.ipynb", resumable=True, tiny="encoder"
+    ),
+    "lora": Kind(
+        LoraSettings, "nbutils.taggers.lora", "notebooks/04_lora_finetune.ipynb", resumable=True, priority=2, tiny="llm"
+    ),
+    "icl": Kind(IclSettings, "nbutils.prompting.tagger", "notebooks/05_icl_baselines.ipynb", priority=1, tiny="llm"),
 }
+
+
+def load(kind: str, folder: str | Path) -> Tagger:
+    """A tagger as its `save` left it.
+
+    Raises:
+        DataError: there is none, or its files are cut, changed, or not those of this kind.
+    """
+    if kind not in KINDS:
+        raise DataError(f'{folder}: there is no kind of system "{kind}"; known are {", ".join(KINDS)}')
+    module = import_module(KINDS[kind].module)
+    try:
+        return module.load(Path(folder))
+    except DataError:
+        raise
+    except Exception as error:  # whatever a library says of files that are not as they were saved
+        raise DataError(f"{folder}: the model cannot be loaded ({type(error).__name__}); train it again") from None

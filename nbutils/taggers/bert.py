@@ -6,9 +6,8 @@ model's limit is read in overlapping windows, and every piece takes its label fr
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,14 @@ from typing import Any
 import numpy as np
 import torch
 from tqdm.auto import tqdm
-from transformers import AutoModelForTokenClassification, AutoTokenizer, BatchEncoding
+from transformers import BatchEncoding
 
 from nbutils.corpus import Document, Entity, Prediction, sentence_spans
+from nbutils.taggers import checksums
 from nbutils.taggers.bio import bio_labels, bio_to_entities, entities_to_bio
-from nbutils.taggers.models import device, local_or_hub, memory_hint
+from nbutils.taggers.models import load_encoder, memory_hint
 from nbutils.taggers.offsets import encode_with_offsets, special_ids
-from nbutils.taggers.settings import BertSettings, settings_from
+from nbutils.taggers.settings import BertSettings, read_settings, save_settings
 from nbutils.taggers.training import pad, train
 from nbutils.taggers.usage import Tokens
 from nbutils.taggers.windows import window_bounds
@@ -51,14 +51,14 @@ class BertTagger:
         documents = [d.without_entities() for d in documents]
         windows = make_windows(documents, self.tokenizer, self.settings)
         log_probs = self._log_probs(windows, progress)
-        found: list[list[Entity]] = [[] for _ in documents]
+        entities: list[list[Entity]] = [[] for _ in documents]
         for group in _units(windows):
             offsets = [o for n in group for o in windows[n].offsets[windows[n].first : windows[n].last]]
             scores = np.concatenate([log_probs[n][windows[n].first : windows[n].last] for n in group])
-            found[windows[group[0]].document] += bio_to_entities(
+            entities[windows[group[0]].document] += bio_to_entities(
                 scores, offsets, self.settings.labels, self.settings.decoding
             )
-        return [Prediction(d.id, tuple(f)) for d, f in zip(documents, found, strict=True)]
+        return [Prediction(d.id, tuple(of_it)) for d, of_it in zip(documents, entities, strict=True)]
 
     @torch.inference_mode()
     def _log_probs(self, windows: Sequence[Window], progress: bool) -> list[np.ndarray]:
@@ -81,10 +81,10 @@ class BertTagger:
 
     def save(self, folder: str | Path) -> None:
         """An ordinary model folder (safetensors) with the tokenizer and our settings."""
-        folder = Path(folder)
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
-        (folder / "settings.json").write_text(json.dumps(asdict(self.settings), indent=1), encoding="utf-8")
+        save_settings(self.settings, folder)
+        checksums.write(folder, "*.safetensors")
 
 
 def fit(
@@ -99,21 +99,13 @@ def fit(
     """Fine-tune the encoder on these documents' entities; see `training.train` for the checkpoints."""
     documents = list(documents)
     torch.manual_seed(seed)  # the new head is drawn at loading
-    model, tokenizer = load_model(settings.model, settings)
+    model, tokenizer = load_encoder(settings.model, settings.revision, bio_labels(settings.labels))
     train(
         model,
         examples(documents, tokenizer, settings),
         Collator(tokenizer),
+        settings,
         seed=seed,
-        epochs=settings.epochs,
-        learning_rate=settings.learning_rate,
-        batch_size=settings.batch_size,
-        accumulation=settings.accumulation,
-        weight_decay=settings.weight_decay,
-        warmup=settings.warmup,
-        scheduler=settings.scheduler,
-        bf16=settings.bf16,
-        gradient_checkpointing=settings.gradient_checkpointing,
         progress=progress,
         checkpoints=checkpoints,
         checkpoint_steps=checkpoint_steps,
@@ -121,24 +113,10 @@ def fit(
     return BertTagger(model, tokenizer, settings)
 
 
-def load_model(name: str | Path, settings: BertSettings) -> tuple[Any, Any]:
-    """Encoder with a head for the labels, on the best device, and its tokenizer: safetensors only, no remote code."""
-    names, name = bio_labels(settings.labels), local_or_hub(name)
-    tokenizer = AutoTokenizer.from_pretrained(name, revision=settings.revision)
-    model = AutoModelForTokenClassification.from_pretrained(
-        name,
-        revision=settings.revision,
-        use_safetensors=True,
-        id2label=dict(enumerate(names)),
-        label2id={n: k for k, n in enumerate(names)},
-    )
-    return model.to(device()), tokenizer
-
-
 def load(folder: str | Path) -> BertTagger:
-    """A tagger as `save` left it."""
-    settings = settings_from(BertSettings, json.loads((Path(folder) / "settings.json").read_text(encoding="utf-8")))
-    return BertTagger(*load_model(folder, settings), settings)
+    """A tagger as `save` left it; DataError for files that are not as they were saved."""
+    settings = read_settings(BertSettings, folder)
+    return BertTagger(*load_encoder(folder, None, bio_labels(settings.labels)), settings)
 
 
 # --- pieces and windows -----------------------------------------------------------------------------------------

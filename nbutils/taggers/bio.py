@@ -1,4 +1,4 @@
-"""Entities as BIO labels on pieces of text, and back. Knows offsets and labels; knows no tokenizer and no model."""
+"""Entities as BIO labels on pieces of text, and back."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ def bio_to_entities(
     """
     path = log_probs.argmax(1) if decoding == "argmax" else viterbi(log_probs)
     names = bio_labels(labels)
-    found: list[Entity] = []
+    entities: list[Entity] = []
     open_label = ""  # of the entity that the piece before belongs to
     for (start, end), number, scores in zip(offsets, path, log_probs, strict=True):
         if start == end:
             continue
         kind, _, label = names[number].partition("-")
-        previous = found[-1] if found else None
+        previous = entities[-1] if entities else None
         shares = previous is not None and start < previous.end
         if number == 0:
             open_label = open_label if shares else ""
         elif shares or (kind == "I" and label == open_label):
             score = previous.score * float(np.exp(scores[number]))
-            found[-1] = Entity(previous.start, max(end, previous.end), previous.label, score=score)
+            entities[-1] = Entity(previous.start, max(end, previous.end), previous.label, score=score)
             open_label = previous.label
         else:
-            found.append(Entity(start, end, label, score=float(np.exp(scores[number]))))
+            entities.append(Entity(start, end, label, score=float(np.exp(scores[number]))))
             open_label = label
-    return found
+    return entities
 
 
 def viterbi(log_probs: np.ndarray) -> np.ndarray:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
@@ -15,9 +13,10 @@ import sklearn_crfsuite
 from tqdm.auto import tqdm
 
 from nbutils.corpus import Document, Entity, Prediction, entities_within, sentence_spans
+from nbutils.taggers import checksums
 from nbutils.taggers.bio import bio_labels, bio_to_entities, entities_to_bio
 from nbutils.taggers.offsets import speakable
-from nbutils.taggers.settings import CrfSettings, settings_from
+from nbutils.taggers.settings import CrfSettings, read_settings, save_settings
 
 
 class CrfTagger:
@@ -30,14 +29,14 @@ class CrfTagger:
         names = bio_labels(self.settings.labels)
         predictions = []
         for document in tqdm(list(documents), disable=not progress, desc="tagging", unit="note"):
-            found: list[Entity] = []
+            entities: list[Entity] = []
             for start, end in sentence_spans(document.without_entities(), self.settings.unit):
                 text = document.text[start:end]
                 marginals = self.model.predict_marginals_single(features(text))
                 log_probs = np.log([[max(m.get(name, 0.0), 1e-12) for name in names] for m in marginals])
                 offsets = [(start + k, start + k + 1) for k in range(len(text))]
-                found += bio_to_entities(log_probs, offsets, self.settings.labels, "viterbi")
-            predictions.append(Prediction(document.id, tuple(found)))
+                entities += bio_to_entities(log_probs, offsets, self.settings.labels, "viterbi")
+            predictions.append(Prediction(document.id, tuple(entities)))
         return predictions
 
     def save(self, folder: str | Path) -> None:
@@ -45,7 +44,8 @@ class CrfTagger:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "model.crfsuite").write_bytes(Path(self.model.modelfile.name).read_bytes())
-        (folder / "settings.json").write_text(json.dumps(asdict(self.settings), indent=1), encoding="utf-8")
+        save_settings(self.settings, folder)
+        checksums.write(folder, "*.crfsuite")
 
 
 def fit(documents: Iterable[Document], settings: CrfSettings, *, seed: int = 0, progress: bool = True) -> CrfTagger:
@@ -69,10 +69,10 @@ def fit(documents: Iterable[Document], settings: CrfSettings, *, seed: int = 0, 
 
 
 def load(folder: str | Path) -> CrfTagger:
-    """A tagger as `save` left it."""
-    folder = Path(folder)
-    settings = settings_from(CrfSettings, json.loads((folder / "settings.json").read_text(encoding="utf-8")))
-    return CrfTagger(sklearn_crfsuite.CRF(model_filename=str(folder / "model.crfsuite")), settings)
+    """A tagger as `save` left it; DataError for files that are not, since CRFsuite's reader would end the process."""
+    settings = read_settings(CrfSettings, folder)
+    checksums.check(folder)
+    return CrfTagger(sklearn_crfsuite.CRF(model_filename=str(Path(folder) / "model.crfsuite")), settings)
 
 
 @cache
@@ -83,13 +83,13 @@ def mecab() -> fugashi.Tagger:
 
 def words(text: str) -> list[tuple[int, int, str]]:
     """MeCab's words as (start, end, part of speech) in `text`; white space belongs to none."""
-    found, at = [], 0
+    spans, at = [], 0
     text = speakable(text)
     for word in mecab()(text):
         start = text.index(word.surface, at)
         at = start + len(word.surface)
-        found.append((start, at, word.feature.pos1))
-    return found
+        spans.append((start, at, word.feature.pos1))
+    return spans
 
 
 def features(text: str) -> list[list[str]]:

@@ -23,7 +23,7 @@ def longest_matches(text: str, labels: Mapping[str, str], lengths: Mapping[str, 
 
 @dataclass(frozen=True)
 class DictionaryTagger:
-    """Marks the strings that were entities in training, from left to right, the longest first; knows nothing else."""
+    """Marks the strings that were entities in training, from left to right, the longest first."""
 
     labels: Mapping[str, str]  # each string and its most frequent type
     lengths: Mapping[str, Collection[int]]  # by first character, the lengths of the strings that begin so

@@ -1,7 +1,7 @@
 """Models of the hub: is one here, which commit is it, what does its licence ask? Asked before training starts.
 
-Knows repositories, files and licences. Runs no code of a repository; loads pickled weights only to turn them into
-safetensors (`fetch`), with torch's loader that accepts nothing but tensors.
+No code of a repository is run. Pickled weights are loaded only to turn them into safetensors (`fetch`), with torch's
+loader that accepts nothing but tensors.
 """
 
 from __future__ import annotations
@@ -94,9 +94,9 @@ def warnings(model: str, revision: str | None) -> list[str]:
         if "no test" in known.note:
             notes.append(f"{model} {known.note}.")
     if is_on_hub(model) and not is_pinned(revision):
-        found = commit(model, revision)
-        mend = f'this is commit {found}; write `revision: "{found}"`' if found else "name its commit as `revision`"
-        notes.append(f"{model} is not pinned, so the same study file may give other results one day; {mend}.")
+        pinned = commit(model, revision)
+        fix = f'this is commit {pinned}; write `revision: "{pinned}"`' if pinned else "name its commit as `revision`"
+        notes.append(f"{model} is not pinned, so the same study file may give other results one day; {fix}.")
     return notes
 
 

@@ -1,49 +1,39 @@
 """A causal language model, tuned with LoRA (Hu et al. 2021), that re-types a note and brackets the entities.
 
 prompt = instruction + text, target = the text with inline tags, loss on the target only. Decoding is copy-constrained
-(`copydecode`), so the answer is always the text. Any model of `AutoModelForCausalLM` will do.
+(`copying.decode`), so the answer is always the text. Any model of `AutoModelForCausalLM` will do.
 """
 
 from __future__ import annotations
 
 import inspect
-import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from functools import lru_cache, partial
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
 from peft.tuners.lora import LoraLayer
 from tqdm.auto import tqdm
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from nbutils.corpus import Document, Entity, Prediction, entities_within, sentence_spans, separated
-from nbutils.taggers import PROMPTS
+from nbutils.files import DataError
+from nbutils.taggers import PROMPTS, checksums
 from nbutils.taggers.copying.decode import Copier, SharedPrefix, TagTokens, decode, shared_prefix
 from nbutils.taggers.copying.mentions import Mentions
 from nbutils.taggers.copying.scorer import without_adapter
-from nbutils.taggers.models import device, local_or_hub, memory_hint
-from nbutils.taggers.offsets import encode_with_offsets
-from nbutils.taggers.settings import LoraSettings, settings_from
+from nbutils.taggers.models import HOLE, around, load_adapter, load_causal, memory_hint
+from nbutils.taggers.offsets import Encoded, encode_with_offsets
+from nbutils.taggers.settings import LoraSettings, read_settings, save_settings
 from nbutils.taggers.training import pad, train
 from nbutils.taggers.usage import Tokens
 from nbutils.taggers.windows import clause_windows
 
-HOLE = "\ue000text\ue000"  # private-use characters, where the text goes in a prompt
-TAG_ROOM = 8  # tokens kept free for tags and the end, in each of prompt and target
-# What MedTxt's tags mean, in the words of its guideline (Yada et al. 2020); d in the study's own.
-MEANINGS = {
-    "d": "病名・症状・異常所見", "a": "臓器・部位", "f": "特徴・尺度", "c": "変化", "timex3": "時間表現",
-    "t-test": "検査名", "t-key": "検査項目", "t-val": "検査値", "m-key": "薬品名", "m-val": "薬品の用量", "r": "治療",
-    "cc": "臨床状況", "p": "保留",
-}  # fmt: skip
-CERTAINTY_MEANINGS = {"positive": "陽性", "suspicious": "疑い", "negative": "陰性", "general": "一般論"}
-
-
+TAG_TOKENS = 8  # kept free for tags and the end, in each of prompt and target
 SMALL = 100_000_000  # weights, of a model whose adapter is added to them while it decodes
 
 
@@ -60,43 +50,42 @@ class LoraTagger:
         self.tags = TagTokens(self.tokenizer, self.settings.labels)  # its cache lives for one call, so memory is flat
         documents = [d.without_entities() for d in documents]
         pieces = [piece for k, d in enumerate(documents) for piece in pieces_of(k, d, self.tokenizer, self.settings)]
-        found: list[list[Entity]] = [[] for _ in documents]
+        of_document: list[list[Entity]] = [[] for _ in documents]
         order = sorted(range(len(pieces)), key=lambda n: -len(pieces[n].text))  # like lengths together
         size = self.settings.decode_batch_size
         self.model.eval()
-        ids_of = partial(prompt_ids, self.tokenizer, self.settings.prompt)
-        prompts = [ids_of(piece.text, self.settings.labels) for piece in pieces]
+        prompts = [prompt_ids(self.tokenizer, self.settings.prompt, p.encoded, self.settings.labels) for p in pieces]
         mentions = Mentions()
         with folded(self.model):
             prefix = shared_prefix(self.model, prompts)  # the instruction: computed once, not for every batch
             for first in tqdm(range(0, len(order), size), disable=not progress, desc="tagging", unit="batch"):
                 batch = order[first : first + size]
-                tagged = self._tag([pieces[n].text for n in batch], [prompts[n] for n in batch], prefix, mentions)
+                tagged = self._tag([pieces[n] for n in batch], [prompts[n] for n in batch], prefix, mentions)
                 for n, entities in zip(batch, tagged, strict=True):
-                    found[pieces[n].document] += pieces[n].decided(entities)
-        return [Prediction(d.id, without_overlaps(f)) for d, f in zip(documents, found, strict=True)]
+                    of_document[pieces[n].document] += pieces[n].decided(entities)
+        return [Prediction(d.id, without_overlaps(e)) for d, e in zip(documents, of_document, strict=True)]
 
     def _tag(
-        self, texts: Sequence[str], prompts: Sequence[Sequence[int]], prefix: SharedPrefix, mentions: Mentions
+        self, pieces: Sequence[Piece], prompts: Sequence[Sequence[int]], prefix: SharedPrefix, mentions: Mentions
     ) -> list[list[Entity]]:
-        guesses = [mentions.guess(text) for text in texts]
-        copiers = [Copier(self.tags, text) for text in texts]
+        guesses = [mentions.guess(piece.text) for piece in pieces]
+        copiers = [Copier(self.tags, piece.text, piece.encoded) for piece in pieces]
         longest = max(map(len, prompts))
-        mend = f"lower decode_batch_size to {max(len(texts) // 2, 1)} or lower max_length"
-        with memory_hint(f"tagging batches of {len(texts)} × {longest:,} prompt tokens", mend):
+        fix = f"lower decode_batch_size to {max(len(pieces) // 2, 1)} or lower max_length"
+        with memory_hint(f"tagging batches of {len(pieces)} × {longest:,} prompt tokens", fix):
             decoded = decode(self.model, prompts, copiers, prefix=prefix, guesses=guesses)
         self.used += Tokens(sum(map(len, prompts)), sum(len(tokens) for tokens, _ in decoded))
         tagged = [c.read(*out) for c, out in zip(copiers, decoded, strict=True)]
-        for text, guessed, entities in zip(texts, guesses, tagged, strict=True):
-            mentions.learn(text, guessed, entities)
+        for piece, guessed, entities in zip(pieces, guesses, tagged, strict=True):
+            mentions.learn(piece.text, guessed, entities)
         return tagged
 
     def save(self, folder: str | Path) -> None:
         """The adapter (safetensors), the tokenizer and the settings; the base model stays where it is."""
-        folder = Path(folder)
         self.model.save_pretrained(folder, safe_serialization=True)
         self.tokenizer.save_pretrained(folder)
-        (folder / "settings.json").write_text(json.dumps(asdict(self.settings), indent=1), encoding="utf-8")
+        save_settings(self.settings, folder)
+        checksums.write(folder, "*.safetensors")
 
 
 @contextmanager
@@ -136,40 +125,20 @@ def fit(
 
     See `training.train` for the checkpoints.
     """
-    model, tokenizer = load_base(settings)
+    model, tokenizer = load_causal(settings)
     if settings.load_in_4bit and settings.epochs:
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)  # Trainer switches that on
     torch.manual_seed(seed)  # the adapter is drawn here
-    tags = TagTokens(tokenizer, settings.labels)
-    model = get_peft_model(
-        model,
-        LoraConfig(
-            r=settings.rank,
-            lora_alpha=settings.alpha,
-            lora_dropout=settings.dropout,
-            target_modules=settings.target_modules,
-            trainable_token_indices=_tag_ids(tags) if settings.train_tags else None,
-            task_type="CAUSAL_LM",
-        ),
-    )
     tagger = LoraTagger(model, tokenizer, settings)
+    tagger.model = get_peft_model(model, lora_config(settings, _tag_ids(tagger.tags) if settings.train_tags else None))
     if settings.epochs:
-        rows = examples(documents, tokenizer, settings, tags)
+        rows = examples(documents, tokenizer, settings, tagger.tags)
         train(
-            model,
+            tagger.model,
             rows,
-            Collator(tokenizer, model),
+            Collator(tokenizer, tagger.model),
+            settings,
             seed=seed,
-            epochs=settings.epochs,
-            learning_rate=settings.learning_rate,
-            batch_size=settings.batch_size,
-            accumulation=settings.accumulation,
-            weight_decay=settings.weight_decay,
-            warmup=settings.warmup,
-            scheduler=settings.scheduler,
-            max_grad_norm=settings.max_grad_norm,
-            bf16=settings.bf16,
-            gradient_checkpointing=settings.gradient_checkpointing,
             progress=progress,
             checkpoints=checkpoints,
             checkpoint_steps=checkpoint_steps,
@@ -177,42 +146,33 @@ def fit(
     return tagger
 
 
+def lora_config(settings: LoraSettings, tag_ids: list[int] | None = None) -> LoraConfig:
+    """The adapter that the settings ask for."""
+    return LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=settings.target_modules,
+        trainable_token_indices=tag_ids,
+        task_type="CAUSAL_LM",
+    )
+
+
 def _tag_ids(tags: TagTokens) -> list[int]:
     ids = [*tags.open.values(), *tags.close.values()]
     if any(len(tag) != 1 for tag in ids):
-        raise ValueError("train_tags needs a tokenizer in which each tag is one token; leave it out for this model")
+        raise DataError("train_tags needs a tokenizer in which each tag is one token; leave it out for this model")
     return [tag[0] for tag in ids]
 
 
-def load_base(settings: LoraSettings) -> tuple[Any, Any]:
-    """The base model on the best device, and its tokenizer: safetensors only, never remote code."""
-    name = local_or_hub(settings.model)
-    tokenizer = AutoTokenizer.from_pretrained(name, revision=settings.revision)
-    dtype = torch.bfloat16 if settings.bf16 else torch.float32
-    quantization = None
-    if settings.load_in_4bit:
-        quantization = BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=dtype,
-        )
-    model = AutoModelForCausalLM.from_pretrained(
-        name,
-        revision=settings.revision,
-        use_safetensors=True,
-        dtype=dtype,
-        quantization_config=quantization,
-        device_map={"": device()} if quantization else None,
-    )
-    return (model if quantization else model.to(device())), tokenizer
-
-
 def load(folder: str | Path) -> LoraTagger:
-    """A tagger as `save` left it."""
-    settings = settings_from(LoraSettings, json.loads((Path(folder) / "settings.json").read_text(encoding="utf-8")))
-    model, tokenizer = load_base(settings)
-    return LoraTagger(PeftModel.from_pretrained(model, str(folder)), tokenizer, settings)
+    """A tagger as `save` left it; DataError for files that are not as they were saved."""
+    settings = read_settings(LoraSettings, folder)
+    model, tokenizer = load_causal(settings)
+    return LoraTagger(load_adapter(model, folder), tokenizer, settings)
+
+
+# --- prompts ----------------------------------------------------------------------------------------------------------
 
 
 def prompt_text(name: str, text: str, labels: Sequence[str] = ("d",)) -> str:
@@ -232,33 +192,32 @@ def tags_in_words(labels: Sequence[str]) -> str:
 def _meaning(label: str) -> str:
     """The tag in Japanese, its certainty behind it; a tag that MedTxt does not have stands for itself."""
     bare = separated(Entity(0, 0, label))
-    meaning = MEANINGS.get(bare.label, bare.label)
-    if bare.label == label:
-        return meaning
-    return f"{meaning}（{CERTAINTY_MEANINGS.get(bare.certainty or '', '確信度なし')}）"
+    meaning = _meanings()["tags"].get(bare.label, bare.label)
+    certainty = _meanings()["certainties"].get(bare.certainty or "unmarked")
+    return meaning if bare.label == label else f"{meaning}（{certainty}）"
 
 
-def prompt_ids(tokenizer: Any, name: str, text: str, labels: Sequence[str] = ("d",)) -> list[int]:
+@cache
+def _meanings() -> Mapping[str, Mapping[str, str]]:
+    return yaml.safe_load((PROMPTS / "meanings_ja.yaml").read_text(encoding="utf-8"))
+
+
+def prompt_ids(tokenizer: Any, name: str, text: Encoded, labels: Sequence[str] = ("d",)) -> list[int]:
     """The prompt as tokens, in the model's chat template when it has one.
 
     The text is tokenised by itself, with the same tokens as in the answer, and whatever looks like a special token in
     it ("<|eot_id|>") is read as characters: a note is data.
     """
-    before, after = _around(tokenizer, tokenizer.chat_template, name, tuple(labels))
-    return [*before, *encode_with_offsets(tokenizer, text)[0], *after]
+    before, after = around(tokenizer, _prompt_with_hole(name, tuple(labels)))
+    return [*before, *text[0], *after]
 
 
 @lru_cache(maxsize=8)  # asked for every line
-def _around(tokenizer: Any, template: Any, name: str, labels: tuple[str, ...]) -> tuple[list[int], list[int]]:
-    """The tokens of a prompt before and behind its text."""
-    prompt = prompt_text(name, HOLE, labels)
-    begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    if template:
-        message = [{"role": "user", "content": prompt}]
-        prompt = tokenizer.apply_chat_template(message, add_generation_prompt=True, tokenize=False)
-        begin = []  # the template writes it
-    before, after = (tokenizer(part, add_special_tokens=False)["input_ids"] for part in prompt.split(HOLE))
-    return begin + before, after
+def _prompt_with_hole(name: str, labels: tuple[str, ...]) -> str:
+    return prompt_text(name, HOLE, labels)
+
+
+# --- pieces and training rows -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -268,6 +227,7 @@ class Piece:
     document: int
     start: int
     text: str
+    encoded: Encoded
     first: int
     last: int
 
@@ -282,21 +242,24 @@ class Piece:
 
 def pieces_of(number: int, document: Document, tokenizer: Any, settings: LoraSettings) -> list[Piece]:
     """The units of a document; one whose prompt and target could pass `max_length` is cut (see `clause_windows`)."""
-    room = (settings.max_length - len(prompt_ids(tokenizer, settings.prompt, "", settings.labels))) // 2 - TAG_ROOM
-    if room < 8:
-        raise ValueError(f"max_length {settings.max_length} leaves no room for a text behind the prompt; raise it")
+    n_prompt = len(prompt_ids(tokenizer, settings.prompt, ([], []), settings.labels))
+    size = (settings.max_length - n_prompt) // 2 - TAG_TOKENS
+    if size < 8:
+        raise DataError(f"max_length {settings.max_length} leaves no space for a text behind the prompt; raise it")
     pieces = []
     for start, end in sentence_spans(document, settings.unit):
         text = document.text[start:end]
+        encoded = encode_with_offsets(tokenizer, text)
         keep = [(e.start, e.end) for e in entities_within(document, start, end)]
-        ends = [end for _, end in encode_with_offsets(tokenizer, text)[1]]
-        for begin, stop, first, last in clause_windows(text, ends, room, keep):
-            pieces.append(Piece(number, start + begin, text[begin:stop], first - begin, last - begin))
+        for begin, stop, first, last in clause_windows(text, [end for _, end in encoded[1]], size, keep):
+            part = text[begin:stop]
+            tokens = encoded if part == text else encode_with_offsets(tokenizer, part)
+            pieces.append(Piece(number, start + begin, part, tokens, first - begin, last - begin))
     return pieces
 
 
 def without_overlaps(entities: Iterable[Entity]) -> tuple[Entity, ...]:
-    """The entities in order, without any that overlaps the one before it (two windows may disagree at their border)."""
+    """The entities in order, without any that overlaps the one before it (two windows may disagree where they meet)."""
     kept: list[Entity] = []
     for entity in sorted(entities):
         if not kept or entity.start >= kept[-1].end:
@@ -312,15 +275,17 @@ def examples(
     for document in documents:
         for piece in pieces_of(0, document, tokenizer, settings):
             entities = entities_within(document, piece.start, piece.start + len(piece.text))
-            rows.append(example(tokenizer, settings.prompt, tags, piece.text, entities))
+            rows.append(example(tokenizer, settings.prompt, tags, piece.text, entities, piece.encoded))
     return rows
 
 
 def example(
-    tokenizer: Any, prompt: str, tags: TagTokens, text: str, entities: Sequence[Entity]
+    tokenizer: Any, prompt: str, tags: TagTokens, text: str, entities: Sequence[Entity], encoded: Encoded | None = None
 ) -> dict[str, list[int]]:
-    before = prompt_ids(tokenizer, prompt, text, tuple(tags.open))
-    target = [*Copier(tags, text).write(entities), tokenizer.eos_token_id]
+    """One training row: a text, perhaps with its tokens, and its entities."""
+    encoded = encoded or encode_with_offsets(tokenizer, text)
+    before = prompt_ids(tokenizer, prompt, encoded, tuple(tags.open))
+    target = [*Copier(tags, text, encoded).write(entities), tokenizer.eos_token_id]
     return {"input_ids": before + target, "labels": [-100] * len(before) + target}
 
 

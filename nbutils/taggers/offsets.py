@@ -15,11 +15,12 @@ from itertools import zip_longest
 from typing import Any
 
 Span = tuple[int, int]
+Encoded = tuple[list[int], list[Span]]  # ids of pieces, and the characters that each stands for
 
 _UNSPEAKABLE = re.compile("[\0\ud800-\udfff]")  # MeCab stops at a NUL; UTF-8 has no lone surrogates
 
 
-def encode_with_offsets(tokenizer: Any, text: str) -> tuple[list[int], list[Span]]:
+def encode_with_offsets(tokenizer: Any, text: str) -> Encoded:
     """Piece ids (no special tokens) and their (start, end) in `text`; pieces of one character share its span.
 
     Neither starts nor ends run backwards. Characters that the tokenizer drops (spaces, control characters) belong to
@@ -78,15 +79,15 @@ def _slow_pieces(tokenizer: Any, text: str) -> list[tuple[str, Span]]:
     words = getattr(tokenizer, "word_tokenizer", None)
     split = getattr(tokenizer, "subword_tokenizer", None)
     if words is None or split is None:  # any other slow tokenizer: its whole output is one "word"
-        found = _lay_pieces(tokenizer.tokenize(text), stream, (0, len(stream)), tokenizer.unk_token)
+        laid = _lay_pieces(tokenizer.tokenize(text), stream, (0, len(stream)), tokenizer.unk_token)
     else:
-        found = []
+        laid = []
         surfaces = words.tokenize(text)
         for surface, within in zip(surfaces, _lay(list(map(_key, surfaces)), stream, (0, len(stream))), strict=True):
-            found += _lay_pieces(split.tokenize(surface), stream, within, tokenizer.unk_token)
+            laid += _lay_pieces(split.tokenize(surface), stream, within, tokenizer.unk_token)
     pieces: list[tuple[str, Span]] = []
     last = (0, 0)
-    for piece, (begin, stop) in found:
+    for piece, (begin, stop) in laid:
         if begin < stop:
             last = (sources[begin][0], sources[stop - 1][1])
         elif begin == len(stream) or sources[begin][0] >= last[1]:
@@ -107,7 +108,7 @@ def _lay(keys: Sequence[str | None], stream: str, within: Span) -> list[Span]:
     Of neighbouring unknown pieces (None) each takes one character and the last what is left before the next known
     piece. A piece that the tokenizer altered takes as many characters as it has itself.
     """
-    found: list[Span] = []
+    spans: list[Span] = []
     at, end = within
     for key, following in zip_longest(keys, keys[1:], fillvalue=""):
         if key is None:
@@ -120,9 +121,9 @@ def _lay(keys: Sequence[str | None], stream: str, within: Span) -> list[Span]:
             while at < end and not stream.startswith(key, at, end) and _is_dropped(stream[at]):
                 at += 1
             stop = min(at + len(key), end)
-        found.append((at, stop))
+        spans.append((at, stop))
         at = stop
-    return found
+    return spans
 
 
 def _is_dropped(character: str) -> bool:

@@ -1,77 +1,126 @@
 """What a study file may say about each kind of system, with defaults from Table 2 of the paper where it speaks.
 
-Plain data and nothing heavy, so that a study file is checked in a moment.
+Plain data and nothing heavy, so that a study file is checked in a moment. Types are strict: "2" and True are no
+numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+import difflib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError
+from pydantic.dataclasses import dataclass
+
+from nbutils.files import DataError, text_of, written_whole
+
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+FILLED_IN = frozenset(("labels", "private_corpora"))  # fields of settings that the study knows; no keys of a system
+
+PROMPTS = Path(__file__).parent / "prompts"  # the instructions that a study file names, one text file each
 
 
-@dataclass(frozen=True)
+def _prompt(name: str) -> str:
+    names = sorted(path.stem for path in PROMPTS.glob("*.txt"))
+    if name not in names:
+        raise ValueError(f'there is no prompt "{name}"{nearest(name, names)}')
+    return name
+
+
+Texts = Annotated[tuple[str, ...], Field(strict=False)]  # a list of the file becomes a tuple
+Number = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(gt=0, lt=2**31)]
+Width = Annotated[int, Field(ge=32, multiple_of=32)]  # of a tiny model, whose attention heads are 32 wide
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Prompt = Annotated[str, AfterValidator(_prompt)]
+Unit = Literal["sentence", "note"]
+Scheduler = Literal["linear", "cosine", "constant"]
+
+
+class Training:
+    """What `training.train` reads: of settings without a field of that name, the value that stands here."""
+
+    learning_rate: float
+    batch_size: int
+    epochs = 1.0
+    accumulation = 1
+    weight_decay = 0.0
+    warmup = 0.0
+    scheduler = "linear"
+    max_grad_norm = 1.0
+    adam_beta2 = 0.999
+    bf16 = False
+    gradient_checkpointing = False
+
+
+@dataclass(frozen=True, config=STRICT)
 class CrfSettings:
     """What a study file may say about a CRF (Lafferty et al. 2001; not in the paper)."""
 
-    labels: tuple[str, ...] = ("d",)
-    unit: str = "sentence"
-    c1: float = 0.05  # L1 penalty
-    c2: float = 0.05  # L2 penalty
-    iterations: int = 80  # of L-BFGS
+    labels: Texts = ("d",)
+    unit: Unit = "sentence"
+    c1: NotNegative = 0.05  # L1 penalty
+    c2: NotNegative = 0.05  # L2 penalty
+    iterations: Count = 80  # of L-BFGS
 
 
-@dataclass(frozen=True)
-class BertSettings:
+@dataclass(frozen=True, config=STRICT)
+class BertSettings(Training):
     """What a study file may say about an encoder; the defaults are Table 2 of the paper where it speaks."""
 
     model: str
     revision: str | None = None  # a commit of the hub's repository; unstated in the paper
-    labels: tuple[str, ...] = ("d",)
-    unit: str = "sentence"  # or "note"; ambiguous in the paper
-    max_length: int = 512  # pieces, special ones included
-    learning_rate: float = 2e-5
-    epochs: float = 10
-    batch_size: int = 8
-    accumulation: int = 1  # batches a step; for a smaller batch_size where memory is short
-    weight_decay: float = 0.0
-    warmup: float = 0  # steps, or a share of the steps when below 1
-    scheduler: str = "linear"  # unstated in the paper
+    labels: Texts = ("d",)
+    unit: Unit = "sentence"  # ambiguous in the paper
+    max_length: Count = 512  # pieces, special ones included
+    learning_rate: Positive = 2e-5
+    epochs: NotNegative = 10
+    batch_size: Count = 8
+    accumulation: Count = 1  # batches a step; for a smaller batch_size where memory is short
+    weight_decay: NotNegative = 0.0
+    warmup: NotNegative = 0  # steps, or a share of the steps when below 1
+    scheduler: Scheduler = "linear"  # unstated in the paper
     bf16: bool = False  # unstated in the paper
     gradient_checkpointing: bool = False  # less memory, a third more work; unstated in the paper
-    decoding: str = "argmax"  # or "viterbi": the likeliest label sequence that is well-formed BIO
+    decoding: Literal["argmax", "viterbi"] = "argmax"  # viterbi: the likeliest label sequence that is well-formed BIO
 
 
-@dataclass(frozen=True)
-class LoraSettings:
+@dataclass(frozen=True, config=STRICT)
+class LoraSettings(Training):
     """What a study file may say about a LoRA system; the defaults are Table 2 of the paper where it speaks."""
 
     model: str
     revision: str | None = None  # a commit of the hub's repository; unstated in the paper
-    labels: tuple[str, ...] = ("d",)
-    prompt: str = "rewrite_ja"  # a file under nbutils/prompts; unstated in the paper
-    unit: str = "sentence"  # or "note"; ambiguous in the paper
-    rank: int = 16
-    alpha: int = 64  # the paper's "scaling factor 64" read as lora_alpha: a multiplier of 64/16
-    dropout: float = 0.05
+    labels: Texts = ("d",)
+    prompt: Prompt = "rewrite_ja"  # a file under taggers/prompts; unstated in the paper
+    unit: Unit = "sentence"  # ambiguous in the paper
+    rank: Count = 16
+    alpha: Count = 64  # the paper's "scaling factor 64" read as lora_alpha: a multiplier of 64/16
+    dropout: Share = 0.05
     target_modules: str = "all-linear"  # unstated in the paper
     train_tags: bool = False  # train the embeddings of the tags too; needs tags that are one token each
-    learning_rate: float = 2e-4
-    epochs: float = 2
-    batch_size: int = 4
-    accumulation: int = 4
-    warmup: float = 0.05  # share of the steps
-    scheduler: str = "linear"  # unstated in the paper
-    weight_decay: float = 0.0  # unstated in the paper for the LLM
-    max_grad_norm: float = 0.3
-    max_length: int = 3000  # tokens of prompt and target together
+    learning_rate: Positive = 2e-4
+    epochs: NotNegative = 2  # 0: the model as it came
+    batch_size: Count = 4
+    accumulation: Count = 4
+    warmup: NotNegative = 0.05  # share of the steps, or steps when 1 or more
+    scheduler: Scheduler = "linear"  # unstated in the paper
+    weight_decay: NotNegative = 0.0  # unstated in the paper for the LLM
+    max_grad_norm: NotNegative = 0.3
+    max_length: Count = 3000  # tokens of prompt and target together
     bf16: bool = False  # unstated in the paper
     gradient_checkpointing: bool = False  # less memory, a third more work; unstated in the paper
     load_in_4bit: bool = False  # NF4 base weights (QLoRA: Dettmers et al. 2023); needs a GPU and the extra `quant`
-    decode_batch_size: int = 32
+    decode_batch_size: Count = 32
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class IclSettings:
     """What a study file may say about prompting a model as it is (in-context learning); see docs/icl.md.
 
@@ -80,100 +129,159 @@ class IclSettings:
     """
 
     model: str  # as the endpoint names it; a folder or a name on the hub when there is no endpoint
-    labels: tuple[str, ...] = ("d",)
-    shots: int = 0  # annotated notes of the training part in the prompt; the paper's few-shot is 1
-    shot_characters: int | None = None  # a longer one is cut to whole lines (for models with little room)
-    prompt: str = "icl_ja"  # PROMPT.txt and PROMPT_example.txt under nbutils/prompts
-    unit: str = "note"  # or "sentence": asks for each line, with the whole guideline every time
-    policy: str = "repair"  # or "strict": only answers without any damage count (markup.read)
-    tokens_per_character: float = 2.0  # of the limit on an answer; Llama 3 needs 0.93 on Japanese case reports
+    labels: Texts = ("d",)
+    shots: Number = 0  # annotated notes of the training part in the prompt; the paper's few-shot is 1
+    shot_characters: Number | None = None  # a longer one is cut to whole lines
+    prompt: Prompt = "icl_ja"  # PROMPT.txt and PROMPT_example.txt under taggers/prompts
+    unit: Unit = "note"  # sentence: asks for each line, with the whole guideline every time
+    policy: Literal["repair", "strict"] = "repair"  # strict: only answers without any damage count (markup.read)
+    tokens_per_character: Positive = 2.0  # of the limit on an answer; Llama 3 needs 0.93 on Japanese case reports
     # A local model (no endpoint)
     revision: str | None = None
-    decoding: str = "free"  # or "copy": constrained to copy the text and set tags (copydecode)
+    decoding: Literal["free", "copy"] = "free"  # copy: constrained to copy the text and set tags
     bf16: bool = False
-    decode_batch_size: int = 16
-    max_length: int = 8192  # tokens of prompt and answer together; the guideline alone is some 1,800
+    decode_batch_size: Count = 16
+    max_length: Count = 8192  # tokens of prompt and answer together; the guideline alone is some 1,800
     # An endpoint that speaks OpenAI's chat completions
     endpoint: str | None = None  # such as http://127.0.0.1:8000/v1; null: the model runs in this process
     external: bool = False  # whether text may go to a host that is neither this machine nor in allowed_hosts
-    allowed_hosts: tuple[str, ...] = ()  # hosts that private corpora may go to, too
-    private_corpora: tuple[str, ...] = ()  # filled in by the study: those whose text this row would send
+    allowed_hosts: Texts = ()  # hosts that private corpora may go to, too
+    private_corpora: Texts = ()  # filled in by the study: those whose text this row would send
     key_variable: str | None = None  # the environment variable with the key; null: OPENAI_API_KEY, for OpenAI only
-    limit_name: str = "max_tokens"  # newer OpenAI models want max_completion_tokens
-    temperature: float | None = 0.0  # null: not sent
-    concurrency: int = 4  # requests under way at once
-    timeout: float = 120.0  # seconds for one attempt, all in all
-    attempts: int = 6  # of one request that fails in a way that may pass (429, 5xx, time-out, connection)
-    interrupted: str = "ask"  # paid requests under way when a run was killed: ask (stop), count (as failed) or resend
-    price: Mapping[str, float] = field(default_factory=dict)  # {input: …, output: …} per million tokens
-    budget: float | None = None  # money, in the currency of the price; nothing is sent that could pass it
-    budget_tokens: int | None = None  # the same in tokens, of prompts and answers
+    limit_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"  # newer OpenAI models want the second
+    temperature: NotNegative | None = 0.0  # null: not sent
+    concurrency: Count = 4  # requests under way at once
+    timeout: Positive = 120.0  # seconds for one attempt, all in all
+    attempts: Count = 6  # of one request that fails in a way that may pass (429, 5xx, time-out, connection)
+    # Paid requests under way when a run was killed: ask (stop), count (as failed) or resend
+    interrupted: Literal["ask", "count", "resend"] = "ask"
+    price: Mapping[str, NotNegative] = field(default_factory=dict)  # {input: …, output: …} per million tokens
+    budget: NotNegative | None = None  # money, in the currency of the price; nothing is sent that could pass it
+    budget_tokens: Number | None = None  # the same in tokens, of prompts and answers
     dry_run: bool = False  # print what it would cost at most, send nothing
     cache: str = "runs/answers.sqlite"  # every answer that was paid for; holds text of notes
 
     def __post_init__(self) -> None:
-        for name, allowed in (("policy", ("strict", "repair")), ("decoding", ("free", "copy")),
-                              ("unit", ("note", "sentence")), ("interrupted", ("ask", "count", "resend")),
-                              ("limit_name", ("max_tokens", "max_completion_tokens"))):  # fmt: skip
-            if getattr(self, name) not in allowed:
-                raise ValueError(f'{name}: "{getattr(self, name)}" is unknown; use one of {", ".join(allowed)}')
-        if self.price and (
-            set(self.price) != {"input", "output"} or not all(_is_price(p) for p in self.price.values())
-        ):
+        if self.price and set(self.price) != {"input", "output"}:
             raise ValueError("price: write {input: 2.5, output: 10.0}, per million tokens")
         if self.budget is not None and not self.price:
             raise ValueError("budget: needs a price to be counted in; add price, or use budget_tokens")
-        for name in ("concurrency", "timeout", "attempts", "tokens_per_character", "decode_batch_size", "max_length"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}: must be more than 0")
-        for name in ("shots", "shot_characters", "budget", "budget_tokens"):
-            if (getattr(self, name) or 0) < 0:
-                raise ValueError(f"{name}: must not be less than 0")
         if self.endpoint is not None and self.decoding == "copy":
             raise ValueError("decoding: copy needs the model in this process; leave out endpoint, or decode free")
 
 
-def _is_price(value: Any) -> bool:
-    return type(value) in (int, float) and 0 <= value < float("inf")
-
-
-@dataclass(frozen=True)
-class TinyEncoderSettings:
+@dataclass(frozen=True, config=STRICT)
+class TinyEncoderSettings(Training):
     """A ModernBERT (Warner et al. 2024): rotary positions and local attention learn from few notes, absolute do not."""
 
-    hidden: int = 128
-    layers: int = 3
-    local_attention: int = 16  # characters
-    epochs: float = 30
-    learning_rate: float = 2e-3
-    batch_size: int = 32
-    masked: float = 0.3  # share of the characters
+    hidden: Width = 128
+    layers: Count = 3
+    local_attention: Count = 16  # characters
+    epochs: Positive = 30
+    learning_rate: Positive = 2e-3
+    batch_size: Count = 32
+    masked: Annotated[float, Field(gt=0, lt=1)] = 0.3  # share of the characters
+
+    warmup = 0.05
 
 
-@dataclass(frozen=True)
-class TinyLlmSettings:
+@dataclass(frozen=True, config=STRICT)
+class TinyLlmSettings(Training):
     """A Llama with tied embeddings, which make copying easy to learn."""
 
-    hidden: int = 128
-    layers: int = 3
-    samples: int = 48_000  # lines of the game
-    longest: int = 40  # characters of a line
-    learning_rate: float = 3e-3
-    batch_size: int = 32
-    prompt: str = "tiny_ja"
+    hidden: Width = 128
+    layers: Count = 3
+    samples: Count = 48_000  # lines of the self-supervised task
+    longest: Annotated[int, Field(ge=4)] = 40  # characters of a line
+    learning_rate: Positive = 3e-3
+    batch_size: Count = 32
+    prompt: Prompt = "tiny_ja"
+
+    warmup, weight_decay, adam_beta2 = 0.03, 0.01, 0.98
 
 
-UNITS, SCHEDULERS = ("sentence", "note"), ("linear", "cosine", "constant")
-CHOICES = {  # what a word in the settings may be; `IclSettings` checks its own
-    "crf": {"unit": UNITS},
-    "bert": {"unit": UNITS, "decoding": ("argmax", "viterbi"), "scheduler": SCHEDULERS},
-    "lora": {"unit": UNITS, "scheduler": SCHEDULERS},
-    "icl": {},
+PLAIN = {  # in the sentences of pydantic
+    "a valid integer": "a whole number",
+    "a valid number": "a number",
+    "a valid string": "text",
+    "a valid boolean": "true or false",
+    "a valid tuple": "a list",
+    "a valid dictionary": "a mapping (key: value)",
+    "greater than": "more than",
+    "more than or equal to": "at least",
 }
-SETTINGS = {"crf": CrfSettings, "bert": BertSettings, "lora": LoraSettings, "icl": IclSettings}
 TINY = {"encoder": TinyEncoderSettings, "llm": TinyLlmSettings}
+Settings = TypeVar("Settings")
 
 
-def settings_from(kind: type, values: dict[str, Any]) -> Any:
-    """A settings dataclass from what JSON or YAML gave: lists become tuples."""
-    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+# --- on disk ----------------------------------------------------------------------------------------------------------
+
+
+def save_settings(settings: Any, folder: str | Path) -> None:
+    """Write settings.json beside a model."""
+    with written_whole(Path(folder) / "settings.json") as file:
+        json.dump(asdict(settings), file, indent=1)
+
+
+def read_settings(kind: type[Settings], folder: str | Path) -> Settings:
+    """The settings that `save_settings` wrote.
+
+    Raises:
+        DataError: there are none, or they are not those of this kind of system.
+    """
+    path = Path(folder) / "settings.json"
+    if not path.is_file():
+        raise DataError(f"{folder}: there is no model with its settings.json here; train it again")
+    try:
+        return kind(**json.loads(text_of(path)))
+    except ValidationError as error:
+        where, sentence = problems_of(error, kind)[0]
+        raise DataError(f"{path}, {'.'.join(map(str, where))}: {sentence}") from None
+    except (ValueError, TypeError, RecursionError):
+        raise DataError(f"{path}: these are no settings of a model; train it again") from None
+
+
+# --- sentences --------------------------------------------------------------------------------------------------------
+
+
+def problems_of(
+    error: ValidationError, kind: type, besides: Iterable[str] = (), hidden: Iterable[str] = ()
+) -> list[tuple[tuple[Any, ...], str]]:
+    """What is wrong with the values of a dataclass: for each problem its place and a sentence.
+
+    Args:
+        besides: keys that may stand among them too, for the advice.
+        hidden: keys that may not, for the advice.
+    """
+    known = {*kind.__dataclass_fields__, *besides} - {*hidden}
+    return [_problem(dict(one), known) for one in error.errors(include_url=False)]
+
+
+def _problem(error: dict[str, Any], known: Iterable[str]) -> tuple[tuple[Any, ...], str]:
+    where, what, message = error["loc"], error["type"], error["msg"]
+    if what == "unexpected_keyword_argument":
+        return where, f'unknown key "{where[-1]}"{nearest(where[-1], known)}'
+    if what == "missing":
+        return where[:-1], f'the key "{where[-1]}" is missing'
+    if what == "value_error":
+        message = message.removeprefix("Value error, ")
+        key, _, sentence = message.partition(": ")
+        return (where, message) if where else ((key,), sentence)
+    if what == "literal_error":
+        expected = error["ctx"]["expected"].replace("'", "").replace(" or ", ", ")
+        return where, f"there is no {shortened(error['input'])}; use one of {expected}"
+    for word, plain in PLAIN.items():
+        message = message.replace(word, plain)
+    return where, message.replace("Input", shortened(error["input"]))
+
+
+def shortened(value: Any) -> str:
+    """A value as a sentence may quote it."""
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:40]}…"
+
+
+def nearest(name: Any, known: Iterable[str]) -> str:
+    """The advice behind "there is no such name": the known name that is most like it, or else all of them."""
+    close = difflib.get_close_matches(str(name), sorted(known), n=1, cutoff=0.5)
+    return f'; did you mean "{close[0]}"?' if close else f"; known are {', '.join(sorted(known))}"

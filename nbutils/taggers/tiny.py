@@ -1,8 +1,8 @@
 """Tiny models built on the spot, so that the whole study runs offline on a CPU in minutes.
 
-Knows how to make a small encoder and a small Llama from nothing but the bare lines of a training split, and saves
-them as ordinary Hugging Face folders. From there on `bert.py` and `lora.py` treat them like any model from the hub.
-Their scores say nothing about real checkpoints.
+A small encoder and a small Llama are made from nothing but the bare lines of a training split, and saved as ordinary
+Hugging Face folders. From there on `bert.py` and `lora.py` treat them like any model from the hub. Their scores say
+nothing about real checkpoints.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from nbutils.taggers.settings import TinyEncoderSettings, TinyLlmSettings
 from nbutils.taggers.training import train
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-GAME = "n"  # the tag of the self-supervised game; the study's own tags stay unseen until fine-tuning
+PHRASE = "n"  # the tag of the self-supervised task; the study's own tags stay unseen until fine-tuning
 NOUNS = frozenset(("名詞", "接頭辞", "接尾辞", "記号"))
 
 
 def character_tokenizer(texts: Iterable[str], labels: Iterable[str] = ()) -> PreTrainedTokenizerFast:
-    """One token a character after NFKC; a character that the texts do not have becomes [UNK]; a tag is one token."""
+    """One token for each character after NFKC, [UNK] for those that the texts do not have; a tag is one token."""
     normalizer = normalizers.NFKC()
     characters = sorted({c for text in texts for c in normalizer.normalize_str(text)})
     tags = [tag for label in labels for tag in (f"<{label}>", f"</{label}>")]
@@ -96,17 +96,7 @@ def build_encoder(
     )
     rows = [{"input_ids": tokenizer(t, truncation=True, max_length=512)["input_ids"]} for t in texts]
     collate = DataCollatorForLanguageModeling(tokenizer, mlm_probability=settings.masked)
-    train(
-        model,
-        rows,
-        collate,
-        seed=0,
-        epochs=settings.epochs,
-        learning_rate=settings.learning_rate,
-        batch_size=settings.batch_size,
-        warmup=0.05,
-        progress=progress,
-    )
+    train(model, rows, collate, settings, seed=0, progress=progress)
     _save(model, tokenizer, folder)
 
 
@@ -125,7 +115,7 @@ def build_llm(
     own tags have tokens but are never shown.
     """
     texts = bare_lines(documents)
-    tokenizer = character_tokenizer([*texts, lora.prompt_text(settings.prompt, "", labels)], [*labels, GAME])
+    tokenizer = character_tokenizer([*texts, lora.prompt_text(settings.prompt, "", labels)], [*labels, PHRASE])
     torch.manual_seed(0)
     model = LlamaForCausalLM(
         LlamaConfig(
@@ -142,27 +132,15 @@ def build_llm(
             initializer_range=settings.hidden**-0.5,
         )
     )
-    rows = game_rows(texts, tokenizer, settings)
-    train(
-        model,
-        rows,
-        lora.Collator(tokenizer, model),
-        seed=0,
-        epochs=1,
-        learning_rate=settings.learning_rate,
-        batch_size=settings.batch_size,
-        warmup=0.03,
-        adam_beta2=0.98,
-        weight_decay=0.01,
-        progress=progress,
-    )
+    rows = phrase_rows(texts, tokenizer, settings)
+    train(model, rows, lora.Collator(tokenizer, model), settings, seed=0, progress=progress)
     _save(model, tokenizer, folder)
 
 
-def game_rows(texts: Sequence[str], tokenizer: Any, settings: TinyLlmSettings) -> list[dict[str, list[int]]]:
+def phrase_rows(texts: Sequence[str], tokenizer: Any, settings: TinyLlmSettings) -> list[dict[str, list[int]]]:
     """Random stretches of lines with their noun phrases bracketed: prompt + target + end, as `lora.example` makes."""
     rng = random.Random(0)
-    tags = TagTokens(tokenizer, [GAME])
+    tags = TagTokens(tokenizer, [PHRASE])
     phrases = {text: noun_phrases(text) for text in texts}
     rows = []
     for _ in range(settings.samples):
@@ -170,7 +148,7 @@ def game_rows(texts: Sequence[str], tokenizer: Any, settings: TinyLlmSettings) -
         length = min(len(text), rng.randint(4, settings.longest))
         start = rng.randint(0, len(text) - length)
         inside = [(max(s - start, 0), min(e - start, length)) for s, e in phrases[text]]
-        entities = [Entity(s, e, GAME) for s, e in inside if s < e]
+        entities = [Entity(s, e, PHRASE) for s, e in inside if s < e]
         rows.append(lora.example(tokenizer, settings.prompt, tags, text[start : start + length], entities))
     return rows
 

@@ -1,12 +1,7 @@
-"""One training loop for encoders and language models: Hugging Face's Trainer, set up the same way for both.
-
-Knows optimiser settings, seeds and devices. Knows nothing of tags or notes.
-"""
+"""One training loop for encoders and language models: Hugging Face's Trainer, set up the same way for both."""
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -19,26 +14,19 @@ from transformers import Trainer, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback
 from transformers.training_args import ParallelMode
 
+from nbutils.files import DataError
+from nbutils.taggers import checksums
 from nbutils.taggers.models import device, memory_hint
+from nbutils.taggers.settings import Training
 
 
 def train(
     model: torch.nn.Module,
-    examples: Sequence[dict[str, Any]],
+    rows: Sequence[dict[str, Any]],
     collate: Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]],
+    settings: Training,
     *,
     seed: int,
-    epochs: float,
-    learning_rate: float,
-    batch_size: int,
-    weight_decay: float = 0.0,
-    warmup: float = 0.0,
-    scheduler: str = "linear",
-    max_grad_norm: float = 1.0,
-    accumulation: int = 1,
-    adam_beta2: float = 0.999,
-    bf16: bool = False,
-    gradient_checkpointing: bool = False,
     progress: bool = True,
     checkpoints: str | Path | None = None,
     checkpoint_steps: int = 100,
@@ -46,9 +34,7 @@ def train(
     """Train in place with AdamW; the same seed gives the same weights on one machine.
 
     Args:
-        examples: rows with `input_ids` (batches are of like lengths) and whatever `collate` needs.
-        warmup: steps when at least 1, else the share of all steps.
-        gradient_checkpointing: compute activations again on the way back; less memory, a third more work.
+        rows: each with `input_ids` (batches are of like lengths) and whatever `collate` needs.
         checkpoints: a folder to save to every `checkpoint_steps` optimiser steps and to go on from, or None. An
             interrupted training that goes on gives the same weights as one that was not.
 
@@ -58,53 +44,57 @@ def train(
     Raises:
         DataError: the memory does not suffice; the sentence says what to lower.
     """
-    if not examples:
-        raise ValueError("there is no text to train on; check the corpus and the split")
+    if not rows:
+        raise DataError("there is no text to train on; check the corpus and the split")
     set_seed(seed)
-    mend = (
-        f"lower batch_size to {max(batch_size // 2, 1)} and raise accumulation to {2 * accumulation} (as many rows a "
-        "step as before), lower max_length" + ("" if gradient_checkpointing else ", set gradient_checkpointing: true")
-    )
-    longest = max(len(row["input_ids"]) for row in examples)
-    with (
-        tempfile.TemporaryDirectory() as scratch,
-        memory_hint(f"training with batches of {batch_size} × up to {longest:,} tokens", mend),
-    ):
+    longest = max(len(row["input_ids"]) for row in rows)
+    what = f"training with batches of {settings.batch_size} × up to {longest:,} tokens"
+    with tempfile.TemporaryDirectory() as scratch, memory_hint(what, _less_memory(settings)):
         trainer = _Trainer(
             model=model,
             args=_one_device(
                 TrainingArguments(
                     output_dir=str(checkpoints or scratch),
-                    num_train_epochs=epochs,
-                    learning_rate=learning_rate,
-                    per_device_train_batch_size=batch_size,
-                    gradient_accumulation_steps=accumulation,
-                    weight_decay=weight_decay,
-                    warmup_steps=warmup,
-                    lr_scheduler_type=scheduler,
-                    max_grad_norm=max_grad_norm,
-                    bf16=bf16,
+                    num_train_epochs=settings.epochs,
+                    learning_rate=settings.learning_rate,
+                    per_device_train_batch_size=settings.batch_size,
+                    gradient_accumulation_steps=settings.accumulation,
+                    weight_decay=settings.weight_decay,
+                    warmup_steps=settings.warmup,
+                    lr_scheduler_type=settings.scheduler,
+                    max_grad_norm=settings.max_grad_norm,
+                    bf16=settings.bf16,
                     use_cpu=device().type == "cpu",
-                    gradient_checkpointing=gradient_checkpointing,
+                    gradient_checkpointing=settings.gradient_checkpointing,
                     gradient_checkpointing_kwargs={"use_reentrant": False},
                     seed=seed,
-                    adam_beta2=adam_beta2,
+                    adam_beta2=settings.adam_beta2,
                     remove_unused_columns=False,
                     save_strategy="steps" if checkpoints else "no",
                     save_steps=checkpoint_steps,
-                    save_total_limit=1,
+                    save_total_limit=2,  # so that a damaged one leaves the one before it
                     logging_strategy="epoch",
                     report_to=[],
                     disable_tqdm=not progress,
                     dataloader_pin_memory=torch.cuda.is_available(),
                 )
             ),
-            train_dataset=_Rows(examples),
+            train_dataset=list(rows),
             data_collator=collate,
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train(resume_from_checkpoint=_last_checkpoint(checkpoints))
     return trainer.state.log_history
+
+
+def _less_memory(settings: Training) -> str:
+    batch_size, accumulation = max(settings.batch_size // 2, 1), 2 * settings.accumulation
+    advice = (
+        f"lower batch_size to {batch_size} and raise accumulation to {accumulation} (as many rows a step as before)"
+    )
+    return f"{advice}, lower max_length" + (
+        "" if settings.gradient_checkpointing else ", set gradient_checkpointing: true"
+    )
 
 
 def _one_device(args: TrainingArguments) -> TrainingArguments:
@@ -115,26 +105,24 @@ def _one_device(args: TrainingArguments) -> TrainingArguments:
 
 
 def _last_checkpoint(folder: str | Path | None) -> str | None:
-    """The newest whole checkpoint; Trainer writes its state last, so one without was cut off while it was written."""
+    """The newest checkpoint that is as it was written; what was cut off or damaged is deleted."""
     if folder is None:
         return None
-    newest_first = sorted(Path(folder).glob("checkpoint-*"), key=lambda p: -int(p.name.split("-")[1]))
-    for path in newest_first:
-        if _is_whole(path / "trainer_state.json"):
+    for path in sorted(Path(folder).glob("checkpoint-*[0-9]"), key=lambda p: (len(p.name), p.name), reverse=True):
+        if checksums.problem(path) is None:
             return str(path)
         shutil.rmtree(path)
     return None
 
 
-def _is_whole(path: Path) -> bool:
-    try:
-        return "global_step" in json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-
-
 class _Trainer(Trainer):
     """Trainer with batches of like lengths in random order (its own `group_by_length` feeds long batches first)."""
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()  # each process writes the state of its random numbers
+        if self.args.should_save:
+            checksums.write(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
 
     def floating_point_ops(self, inputs: Any) -> int:
         """Not counted: nobody reads it, and counting the weights at every step slows a tiny model."""
@@ -172,23 +160,7 @@ class LengthBatches(torch.utils.data.Sampler[int]):
             yield from batch
 
 
-class _Rows(torch.utils.data.Dataset):
-    def __init__(self, rows: Sequence[dict[str, Any]]):
-        self.rows = rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return self.rows[index]
-
-
 def pad(rows: Sequence[Sequence[int]], value: int) -> torch.Tensor:
     """Right-pad to the longest row: [rows, longest]."""
     longest = max(map(len, rows))
     return torch.tensor([list(row) + [value] * (longest - len(row)) for row in rows])
-
-
-def is_main_process() -> bool:
-    """Whether this process is to tag and write: the only one, or the first that `accelerate launch` started."""
-    return int(os.environ.get("RANK", 0)) == 0

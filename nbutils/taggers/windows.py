@@ -1,7 +1,4 @@
-"""Cutting what is longer than a model's limit so that every piece of it is decided exactly once.
-
-Knows numbers of pieces and where a clause ends. Knows no tokenizer and no model.
-"""
+"""Cutting what is longer than a model's limit so that every piece of it is decided exactly once."""
 
 from __future__ import annotations
 

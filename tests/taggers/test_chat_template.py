@@ -34,7 +34,7 @@ def tokenizer():
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_the_prompt_is_the_template_with_the_note_in_its_place(tokenizer, text):
-    ids = prompt_ids(tokenizer, "rewrite_ja", text)
+    ids = prompt_ids(tokenizer, "rewrite_ja", encode_with_offsets(tokenizer, text))
     content = prompt_text("rewrite_ja", text)
     assert tokenizer.decode(ids, clean_up_tokenization_spaces=False) == (
         f"{tokenizer.bos_token}<|start_header_id|>user<|end_header_id|>\n\n{content}"
@@ -45,7 +45,7 @@ def test_the_prompt_is_the_template_with_the_note_in_its_place(tokenizer, text):
 @pytest.mark.parametrize("text", TEXTS)
 def test_the_note_has_the_tokens_of_its_answer_and_no_special_one(tokenizer, text):
     own = encode_with_offsets(tokenizer, text)[0]
-    ids = prompt_ids(tokenizer, "rewrite_ja", text)
+    ids = prompt_ids(tokenizer, "rewrite_ja", encode_with_offsets(tokenizer, text))
     assert any(ids[k : k + len(own)] == own for k in range(len(ids)))
     special = tokenizer.convert_tokens_to_ids(SPECIAL)
     begin, eot, *_ = special
@@ -55,5 +55,5 @@ def test_the_note_has_the_tokens_of_its_answer_and_no_special_one(tokenizer, tex
 
 def test_without_a_template_the_prompt_begins_once(tokenizer, monkeypatch):
     monkeypatch.setattr(tokenizer, "chat_template", None)
-    ids = prompt_ids(tokenizer, "rewrite_ja", "発熱")
+    ids = prompt_ids(tokenizer, "rewrite_ja", encode_with_offsets(tokenizer, "発熱"))
     assert ids.count(tokenizer.bos_token_id) == 1 and ids[0] == tokenizer.bos_token_id

@@ -14,8 +14,7 @@ from nbutils.files import DataError
 from nbutils.study.__main__ import main
 from nbutils.study.file import load_study
 from nbutils.study.systems import check_models, models_of
-from nbutils.taggers import hub
-from nbutils.taggers.settings import SETTINGS
+from nbutils.taggers import KINDS, hub
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -126,7 +125,7 @@ def test_the_papers_study_has_the_rows_of_table_3_in_its_order():
 
 def test_the_papers_study_has_table_2():
     systems = load_study(ROOT / "studies" / "paper.yaml").systems
-    bert, lora = (SETTINGS[k](**systems[k].settings) for k in ("bert", "lora"))
+    bert, lora = (KINDS[k].settings(**systems[k].settings) for k in ("bert", "lora"))
     assert (bert.learning_rate, bert.max_length, bert.epochs, bert.batch_size) == (2e-5, 512, 10, 8)
     assert (bert.weight_decay, bert.warmup, bert.accumulation) == (0, 0, 1)
     assert (lora.learning_rate, lora.dropout, lora.rank, lora.alpha, lora.max_grad_norm) == (2e-4, 0.05, 16, 64, 0.3)

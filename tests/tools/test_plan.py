@@ -79,7 +79,7 @@ def test_the_optimiser_steps_are_those_that_the_trainer_makes(n_rows, batch_size
             str(tmp_path), per_device_train_batch_size=batch_size, gradient_accumulation_steps=accumulation,
             num_train_epochs=epochs, use_cpu=True, report_to=[],
         ),
-        train_dataset=training._Rows([{"input_ids": [1]}] * n_rows),
+        train_dataset=[{"input_ids": [1]}] * n_rows,
     )  # fmt: skip
     made = trainer.set_initial_training_values(trainer.args, trainer.get_train_dataloader())
     assert plan.optimiser_steps(n_rows, values) in made
@@ -89,7 +89,7 @@ MEASURE = """
 import json, re, sys, torch
 from transformers import LlamaConfig, AutoModelForCausalLM
 from peft import get_peft_model
-from nbutils import meter
+from tools.plan import meter
 from nbutils.taggers.settings import LoraSettings
 def now(which):
     return int(re.search(which + r":\\s+(\\d+)", open("/proc/self/status").read()).group(1)) * 1024

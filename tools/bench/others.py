@@ -42,6 +42,7 @@ def training(lines: int, progress: Callable[[str], None] = print) -> pd.DataFram
         return BatchEncoding({k: torch.cat([v, pad([[fill[k]] * (LIMIT - v.shape[1])] * len(v), 0)], 1)
                               for k, v in out.items()})  # fmt: skip
 
+    settings = BertSettings(model="", epochs=1, learning_rate=1e-4, batch_size=8)
     table = []
     for name, collate in ((f"padded to {LIMIT}", padded), ("batches of like lengths (ours)", ours)):
         torch.manual_seed(0)
@@ -50,8 +51,7 @@ def training(lines: int, progress: Callable[[str], None] = print) -> pd.DataFram
             num_attention_heads=4, max_position_embeddings=LIMIT, num_labels=len(bio_labels(("d",))),
         )  # fmt: skip
         begin = time.perf_counter()
-        train(BertForTokenClassification(config), rows, collate, seed=0, epochs=1, learning_rate=1e-4, batch_size=8,
-              progress=False)  # fmt: skip
+        train(BertForTokenClassification(config), rows, collate, settings, seed=0, progress=False)  # fmt: skip
         seconds = time.perf_counter() - begin
         first = table[0]["seconds"] if table else seconds
         table.append({"method": name, "lines": len(rows), "seconds": seconds, "sentences/s": len(rows) / seconds,
@@ -161,7 +161,10 @@ def bootstrapping(n_boot: int = 1000) -> pd.DataFrame:
             m, p, g = (sum(counts[k] for counts in drawn) for k in range(3))
             2 * m / (p + g)
     loop_seconds = time.perf_counter() - begin
-    rows = [("plain loop", loop_seconds, 1.0), ("nbutils.scoring.resampling", ours_seconds, loop_seconds / ours_seconds)]
+    rows = [
+        ("plain loop", loop_seconds, 1.0),
+        ("nbutils.scoring.resampling", ours_seconds, loop_seconds / ours_seconds),
+    ]
     return pd.DataFrame(
         rows, columns=[f"{n_boot:,} replicates, 100 notes, 3 seeds", "seconds", "speed-up over the loop"]
     )

@@ -196,9 +196,9 @@ def _token_counter(values: IclSettings) -> Callable[[str], int]:
     if folder is None:
         rate = architecture(values.model)["tokens_per_character"]
         return lambda text: math.ceil(len(text) * rate)
-    from transformers import AutoTokenizer
+    from nbutils.taggers.models import load_tokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(str(folder))
+    tokenizer = load_tokenizer(folder)
     return lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
@@ -211,13 +211,12 @@ def _folder_with_tokenizer(values: BertSettings | LoraSettings | IclSettings) ->
 
 
 def _counted(corpus: Corpus, values: BertSettings | LoraSettings, folder: Path) -> list[int]:
-    from transformers import AutoTokenizer
-
     from nbutils.taggers import bert, lora
     from nbutils.taggers.copying.decode import TagTokens
+    from nbutils.taggers.models import load_tokenizer
     from nbutils.taggers.offsets import special_ids
 
-    tokenizer = AutoTokenizer.from_pretrained(str(folder))
+    tokenizer = load_tokenizer(folder)
     if isinstance(values, BertSettings):
         extra = sum(map(len, special_ids(tokenizer)))
         return [len(row["input_ids"]) + extra for row in bert.examples(corpus.documents, tokenizer, values)]
@@ -254,10 +253,11 @@ def config_of(model: str, revision: str | None) -> Any:
     from transformers import AutoConfig
 
     from nbutils.taggers.hub import locate
+    from nbutils.taggers.models import load_config
 
     folder = locate(model, revision)
     if folder is not None and (folder / "config.json").exists():
-        return AutoConfig.from_pretrained(str(folder))
+        return load_config(folder)
     return AutoConfig.for_model(**architecture(model)["config"])
 
 

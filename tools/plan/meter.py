@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import get_peft_model
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AttentionInterface, AutoModelForCausalLM, AutoModelForTokenClassification, PretrainedConfig
 
+from nbutils.taggers.lora import lora_config
 from nbutils.taggers.settings import BertSettings, LoraSettings
 
 ADAMW = 8  # bytes a trainable parameter: two moments in single precision
@@ -36,18 +37,6 @@ class Cost:
     peak_bytes: int  # with the activations of the batch at their highest
     flops: float  # of the step: forward, backward and what gradient checkpointing computes again
     calls: int  # of torch's operators in the step; each takes some microseconds to start, however small it is
-
-
-def lora_config(settings: LoraSettings, tag_ids: list[int] | None = None) -> LoraConfig:
-    """The adapter that the settings ask for: the one that `lora.fit` trains."""
-    return LoraConfig(
-        r=settings.rank,
-        lora_alpha=settings.alpha,
-        lora_dropout=settings.dropout,
-        target_modules=settings.target_modules,
-        trainable_token_indices=tag_ids,
-        task_type="CAUSAL_LM",
-    )
 
 
 def meta_model(config: PretrainedConfig, settings: BertSettings | LoraSettings) -> torch.nn.Module:

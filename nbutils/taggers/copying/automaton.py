@@ -1,7 +1,7 @@
 """The automaton of a tagged copy: every token sequence that writes one text and only adds tags, so output = input.
 
-The same for training targets (`write`), for decoding (`steps`, used by `copydecode`) and for reading an answer back
-(`read`). Knows one tokenizer and characters. Knows nothing of models.
+The same for training targets (`write`), for decoding (`steps`, used by `decode`) and for reading an answer back
+(`read`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from nbutils.corpus import Entity
-from nbutils.taggers.offsets import encode_with_offsets
+from nbutils.taggers.offsets import Encoded, Span, encode_with_offsets
 
 # A way to go on: tokens still to write before the state behind them is reached.
 # A state is (character offset, open label or "", what must come next: "" | "text" | "tag", or "closed" after a tag).
@@ -35,18 +35,18 @@ class Copier:
     gives one of them, and that one writes these tokens again; and decoding stops as soon as the text is written.
     """
 
-    def __init__(self, tags: TagTokens, text: str):
+    def __init__(self, tags: TagTokens, text: str, encoded: Encoded | None = None):
+        """`encoded`: the text's tokens, where they are known already."""
         self.tags, self.text = tags, text
         self._one_line = LINE_BREAKS.isdisjoint(text)
         self._unit: dict[int, tuple[tuple[int, ...], int]] = {}
         self._paths: dict[State, list[Path]] = {}
         self._steps: dict[Node, dict[int, Node]] = {}
-        self._canonical()
+        self._canonical(*(encoded or encode_with_offsets(tags.tokenizer, text)))
         self.start: Node = tuple(self._reach((0, "", ""), ()))
 
-    def _canonical(self) -> None:
+    def _canonical(self, ids: Sequence[int], offsets: Sequence[Span]) -> None:
         """Group the tokens of the whole text into the smallest runs that begin and end between characters."""
-        ids, offsets = encode_with_offsets(self.tags.tokenizer, self.text)
         begin, first = 0, 0
         for k, (_, end) in enumerate(offsets):
             if end > begin and (k + 1 == len(ids) or offsets[k + 1][0] >= end):
@@ -97,16 +97,16 @@ class Copier:
 
         Such text at either end of an entity is left outside of it.
         """
-        found: list[Path] = []
+        reached: list[Path] = []
         ways = self.paths(state)
         for tokens, behind in sorted(ways, key=lambda way: not way[0]) if state[1] else ways:
             if tokens:
-                found.append((tokens, behind))
+                reached.append((tokens, behind))
             elif behind not in seen:
-                found += self._reach(behind, (*seen, behind))
+                reached += self._reach(behind, (*seen, behind))
         if state[0] == len(self.text) and not state[1]:
-            found.append(((), state))
-        return found
+            reached.append(((), state))
+        return reached
 
     def steps(self, node: Node) -> dict[int, Node]:
         """The tokens allowed here, the one that goes on with plain text first, and where each leads; none at the end.
@@ -134,14 +134,14 @@ class Copier:
         """
         if not self._tag_is_due(node):
             return [[]]
-        found, stack = [], [([], node)]
-        while stack and len(found) <= MOST_WAYS:
+        ways, stack = [], [([], node)]
+        while stack and len(ways) <= MOST_WAYS:
             tokens, here = stack.pop()
             if self._tag_is_due(here):
                 stack += [([*tokens, token], behind) for token, behind in reversed(self.steps(here).items())]
             else:
-                found.append(tokens)
-        return found if len(found) <= MOST_WAYS else found[:1]
+                ways.append(tokens)
+        return ways if len(ways) <= MOST_WAYS else ways[:1]
 
     @staticmethod
     def _tag_is_due(node: Node) -> bool:
@@ -199,7 +199,7 @@ class Copier:
         return self._entities(done[0], log_probs)
 
     def _entities(self, events: tuple, log_probs: Sequence[float] | None) -> list[Entity]:
-        found = []
+        entities = []
         start = first = 0
         label = ""
         for (at, inside, _), behind in events:
@@ -210,9 +210,9 @@ class Copier:
                 score = None
                 if log_probs is not None:
                     score = math.exp(math.fsum(log_probs[first:behind]))
-                found.append(Entity(start, at, label, score=score))
+                entities.append(Entity(start, at, label, score=score))
                 label = ""
-        return found
+        return entities
 
 
 class TagTokens:

@@ -1,8 +1,8 @@
-"""Constrained copy decoding: a language model re-types a text and may only add tags (the automaton of `copier`).
+"""Constrained copy decoding: a language model re-types a text and may only add tags (`automaton.Copier`).
 
 `decode` finds the model's greedy choice in the automaton, and gets there fast: the rest of the text without tags is a
 *draft* that one forward pass verifies (speculative decoding: Leviathan et al. 2023), what all prompts begin with is
-computed once, and only the candidates that the automaton allows are scored, never the whole vocabulary (`candidates`).
+computed once, and only the candidates that the automaton allows are scored, never the whole vocabulary (`scorer`).
 docs/copy_decoding.md says why the answer is that of one token at a time.
 """
 
@@ -61,9 +61,9 @@ def decode(
         copiers: what each answer may be.
         window: least number of draft tokens of a text in one pass, doubled as long as all drafts are accepted. None:
             by the device and the number of unfinished texts.
-        prefix: of `shared_prefix`, when more batches begin with it; else what these prompts share is found here.
-        guesses: entities that each text may hold (`mentions`). A right one saves passes, a wrong one costs some; what
-            is written stays the same.
+        prefix: of `shared_prefix`, when more batches begin with it; else what these prompts share is computed here.
+        guesses: entities that each text may hold (`mentions`). A right one saves passes, a wrong one costs some;
+            what is written stays the same.
 
     Returns:
         For each text the tokens written and the log-probability of each under the constrained distribution

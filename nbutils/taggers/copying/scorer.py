@@ -1,7 +1,7 @@
 """The model's side of copy decoding: feeds drafts, keeps keys and values by position, scores candidates only.
 
 Works with any `AutoModelForCausalLM` of full attention that takes position ids (Llama, Qwen, Gemma, Granite, …), with
-or without a PEFT adapter, in any precision, on any device. Knows nothing of texts and tags.
+or without a PEFT adapter, in any precision, on any device.
 """
 
 from __future__ import annotations
@@ -211,7 +211,7 @@ class _SlotCache(Cache):
 
 
 class _SlotLayer(DynamicLayer):
-    """One layer's keys and values, [rows, heads, slots, size] with room to spare."""
+    """One layer's keys and values, [rows, heads, slots, size] with spare slots."""
 
     def __init__(self, cache: _SlotCache):
         super().__init__()
@@ -224,11 +224,11 @@ class _SlotLayer(DynamicLayer):
         self.keys, self.values = self._put(self.keys, keys), self._put(self.values, values)
         return self.keys[:, :, : self.cache.n_slots], self.values[:, :, : self.cache.n_slots]
 
-    def _put(self, room: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
-        if room.shape[2] < self.cache.n_slots:
+    def _put(self, held: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+        if held.shape[2] < self.cache.n_slots:
             rows, heads, _, size = new.shape
             wider = new.new_zeros(rows, heads, self.cache.n_slots + 64, size)
-            wider[:, :, : room.shape[2]] = room
-            room = wider
+            wider[:, :, : held.shape[2]] = held
+            held = wider
         slots = self.cache.slots.to(new.device)[:, None, :, None]
-        return room.scatter_(2, slots.expand_as(new), new)
+        return held.scatter_(2, slots.expand_as(new), new)

@@ -141,13 +141,16 @@ def opened(path: Path, where: str | None = None) -> Iterator[IO[bytes]]:
     except (OSError, ValueError) as error:
         reason = Place(error.strerror if isinstance(error, OSError) else "no file can have this name")
         raise Fault(where, "cannot be opened ({})", "correct the path or the permissions", reason) from None
-    with open(number, "rb") as file:
+    try:
         kind = os.fstat(number).st_mode
         if stat.S_ISDIR(kind):
             raise Fault(where, "is a folder where a file is needed", "rename or move it")
         if not stat.S_ISREG(kind):
             raise Fault(where, "is a pipe or a device where a file is needed", "save its content as a file")
-        yield file
+        with open(number, "rb", closefd=False) as file:
+            yield file
+    finally:
+        os.close(number)
 
 
 def decoded(where: str | Path, data: bytes, encoding: str) -> str:
@@ -163,7 +166,8 @@ def decoded(where: str | Path, data: bytes, encoding: str) -> str:
         start = getattr(error, "start", 0)
         line = len(re.findall(rb"\r\n|\r|\n", data[:start])) + 1
         column = start - max(data.rfind(b"\n", 0, start), data.rfind(b"\r", 0, start))
-        fits = [e for e in _LIKELY if _decodes(data, e)] or ["utf-16"] * data.startswith((b"\xff\xfe", b"\xfe\xff"))
+        marked = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        fits = ["utf-16"] if marked else [e for e in _LIKELY if _decodes(data, e)]
         hint = f"these bytes would be {' or '.join(fits)}" if fits else "perhaps parts of it differ"
         raise Fault(
             f"{where}, line {line}, byte {column}",

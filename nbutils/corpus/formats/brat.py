@@ -246,8 +246,8 @@ def _lines(document: Document) -> Iterator[str]:
         ]
         if not pieces or (pieces[0][0], pieces[-1][1]) != (entity.start, entity.end):
             raise DataError(
-                f'document "{shown_id(document)}": the entity {entity.start}–{entity.end} begins or ends with a line break, '
-                "which brat cannot hold; write JSONL instead"
+                f'document "{shown_id(document)}": the entity {entity.start}–{entity.end} begins or ends with a line '
+                "break, which brat cannot hold; write JSONL instead"
             )
         shown = ";".join(f"{start} {end}" for start, end in pieces)
         yield f"T{number}\t{entity.label} {shown}\t{' '.join(document.text[a:b] for a, b in pieces)}"

@@ -153,11 +153,13 @@ class _MedTxtReader:
         self.stack.pop()
         if self.open is not None and self.open[0] == depth:
             _, label, start, attributes = self.open
-            if start == self.length:
+            certainty = attributes.pop("certainty", None)
+            if start < self.length:
+                self.entities.append(Entity(start, self.length, label, certainty, tuple(attributes.items())))
+            else:
+                self.marks.pop()
                 fix = "put its text inside or remove it"
                 self.fault('an empty <{}> in article "{}"', fix, label, self.article[1].get("id", ""))
-            certainty = attributes.pop("certainty", None)
-            self.entities.append(Entity(start, self.length, label, certainty, tuple(attributes.items())))
             self.open = None
         elif tag == "article" and self.article is not None:
             place, attributes = self.article

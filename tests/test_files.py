@@ -40,7 +40,7 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path, kind):
 def test_bytes_of_another_encoding_are_placed_and_what_they_may_be_is_named(tmp_path):
     for encoding, hint in (("cp932", "cp932"), ("euc_jp", "euc_jp"), ("utf-16", "utf-16")):
         with pytest.raises(DataError) as caught:
-            files.decoded("a", "発熱\r発熱".encode(encoding), "utf-8")
+            files.decoded("a", "咳嗽\r咳嗽".encode(encoding), "utf-8")
         assert "a, line 1, byte 1: not utf-8" in str(caught.value) and hint in str(caught.value)
     with pytest.raises(DataError, match=r"line 3, byte 2: not utf-8"):
         files.decoded("a", b"a\rb\r\nc\xff", "utf-8")

@@ -8,7 +8,9 @@ from nbutils.corpus.splits import split_by_document
 
 
 def ward(private=True):
-    notes = [Document(f"田中{k}", f"発熱{k}", (), {"physician": f"佐藤{k % 2}", "case": f"症例{k // 2}"}) for k in range(10)]
+    notes = [
+        Document(f"田中{k}", f"発熱{k}", (), {"physician": f"佐藤{k % 2}", "case": f"症例{k // 2}"}) for k in range(10)
+    ]
     return Corpus("W", tuple(notes), private=private)
 
 

@@ -52,8 +52,8 @@ def read_conll(path: Path, how: Reading, read: Read) -> None:
     """
     where = how.at(path)
     if how.join is None:
-        fix = "say `join: none` (Japanese), `join: space` (English) or `join: offsets` (columns 2 and 3) in the study file"
-        raise Fault(where, "the file does not say how tokens make a text", fix)
+        ways = "`join: none` (Japanese), `join: space` (English) or `join: offsets` (columns 2 and 3)"
+        raise Fault(where, "the file does not say how tokens make a text", f"say {ways} in the study file")
     notes = list(_notes(where, text_of(path, how.encoding, where), how, read))
     for number, note in enumerate(notes, 1):
         with read.noting():
@@ -218,13 +218,13 @@ def _lines(document: Document) -> Iterator[str]:
     for e in document.entities:
         if e.certainty is not None or e.attributes:
             raise DataError(
-                f'document "{shown_id(document)}": entity {e.start}–{e.end} has a certainty or attributes, which IOB2 cannot '
-                "hold; write brat, or leave them out first with corpus.spans_only"
+                f'document "{shown_id(document)}": entity {e.start}–{e.end} has a certainty or attributes, which IOB2 '
+                "cannot hold; write brat, or leave them out first with corpus.spans_only"
             )
         if any(document.text[k].isspace() for k in (e.start, e.end - 1)):
             raise DataError(
-                f'document "{shown_id(document)}": entity {e.start}–{e.end} begins or ends with white space, which is no '
-                "token; write JSONL instead"
+                f'document "{shown_id(document)}": entity {e.start}–{e.end} begins or ends with white space, which '
+                "is no token; write JSONL instead"
             )
         labels[e.start : e.end] = [f"I-{e.label}"] * (e.end - e.start)
         labels[e.start] = f"B-{e.label}"

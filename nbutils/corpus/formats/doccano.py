@@ -82,8 +82,8 @@ def write_doccano(corpus: Corpus, path: Path) -> None:
             for e in document.entities:
                 if e.certainty is not None or e.attributes:
                     raise DataError(
-                        f'document "{shown_id(document)}": entity {e.start}–{e.end} has a certainty or attributes, which '
-                        "doccano cannot hold; write brat, or leave them out first with corpus.spans_only"
+                        f'document "{shown_id(document)}": entity {e.start}–{e.end} has a certainty or attributes, '
+                        "which doccano cannot hold; write brat, or leave them out first with corpus.spans_only"
                     )
             row = {"id": document.id, "text": document.text, "label": [list(e.key) for e in sorted(document.entities)]}
             file.write(json.dumps(row | dict(document.meta), ensure_ascii=False) + "\n")

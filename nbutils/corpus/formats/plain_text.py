@@ -25,7 +25,8 @@ def write_text(corpus: Corpus, folder: Path) -> None:
     for document in corpus:
         if document.entities:
             raise DataError(
-                f'document "{shown_id(document)}" has entities, which plain text cannot hold; write brat or JSONL instead'
+                f'document "{shown_id(document)}" has entities, which plain text cannot hold; '
+                "write brat or JSONL instead"
             )
         with written_whole(file_for(document, folder), private=corpus.private) as file:
             file.write(document.text)

@@ -32,7 +32,12 @@ def task(text, *spans, kind="labels", **more):
          "value": {"start": a, "end": b, kind: ["d"]} | ({"text": quoted} if quoted else {})}
         for k, (a, b, quoted) in enumerate(spans)
     ]  # fmt: skip
-    return {"id": 1, "data": {"text": text, "case": "c1"}, "annotations": [{"result": result}], "predictions": []} | more
+    return {
+        "id": 1,
+        "data": {"text": text, "case": "c1"},
+        "annotations": [{"result": result}],
+        "predictions": [],
+    } | more
 
 
 def lines(*rows):

@@ -96,7 +96,8 @@ def test_every_problem_of_a_folder_is_told_at_once_with_its_count_and_first_thre
         brat(tmp_path / "b", "T1\td 0 2\t咳嗽\nT2\td 3 5\t発熱\nT3\td 6 6\t\n", name=name)
     first, quotes, empty = refused_whole(tmp_path / "b", "brat").split("\n")
     assert first == f"{tmp_path / 'b'}: 2 kinds of problems"
-    assert f"b/a.ann, line 1: the file quotes another text than stands at 0–2 in the note (4 such; also line 2, {tmp_path / 'b'}/b.ann, line 1, …); " in quotes  # noqa: E501
+    assert "b/a.ann, line 1: the file quotes another text than stands at 0–2 in the note (4 such; also" in quotes
+    assert f"also line 2, {tmp_path / 'b'}/b.ann, line 1, …); " in quotes
     assert "a.ann, line 3: the entity 6–6 is empty (2 such; also" in empty
 
 
@@ -116,7 +117,9 @@ def test_the_usual_causes_of_a_quote_that_does_not_fit_are_named(tmp_path, text,
     assert cause in refused(brat(tmp_path / "b", ann, text), "brat")
 
 
-@pytest.mark.parametrize(("text", "at", "way"), [("咳\r\n発熱", "2 4", "codepoints-lf"), ("👩\r\n発熱", "3 5", "utf16-lf")])
+@pytest.mark.parametrize(
+    ("text", "at", "way"), [("咳\r\n発熱", "2 4", "codepoints-lf"), ("👩\r\n発熱", "3 5", "utf16-lf")]
+)
 def test_offsets_that_count_crlf_as_one_are_read_where_that_is_declared(tmp_path, text, at, way):
     corpus = read_corpus(brat(tmp_path / "b", f"T1\td {at}\t発熱\n", text), "brat", offsets=way)
     assert surfaces(corpus) == ["発熱"]

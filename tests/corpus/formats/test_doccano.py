@@ -45,7 +45,10 @@ def test_a_faulty_doccano_line_gives_its_place_and_fix(tmp_path, row, sentence):
 def test_all_faulty_lines_are_told_at_once(tmp_path):
     rows = [{"text": "発熱", "label": [[0, 9, "d"]]}] * 4 + [{"text": 1}]
     sentences = refused_whole(written(tmp_path, "a.jsonl", lines(*rows)), "doccano")
-    assert "line 1, label 1: the entity 0–9 does not lie in the text (0–2) (4 such; also line 2, label 1, line 3" in sentences
+    assert (
+        "line 1, label 1: the entity 0–9 does not lie in the text (0–2) (4 such; also line 2, label 1, line 3"
+        in sentences
+    )
     assert 'line 5: an object with the string "text"' in sentences
 
 

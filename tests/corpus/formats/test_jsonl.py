@@ -1,9 +1,10 @@
 """JSON Lines hold any text, and a faulty line is named."""
 
 import json
+from contextlib import suppress
 
 import pytest
-from exports import lines, refused, refused_whole, written
+from exports import lines, refused, refused_whole, task, written
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -42,19 +43,46 @@ def test_every_faulty_entity_is_told_at_once(tmp_path):
     assert "(2 such; also line 1, entity 2)" in sentences and "entity 3: every entity needs" in sentences
 
 
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5), lambda inner:
-       st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(
-           ["id", "text", "entities", "meta", "start", "end", "label", "attributes", "score", "certainty", "data",
-            "annotations", "result", "value", "labels", "type", "choices", "completions", "drafts", "relations"]),
-           inner, max_size=6)))  # fmt: skip
-@settings(max_examples=200, deadline=None)
-@pytest.mark.parametrize("format", ["jsonl", "doccano", "labelstudio"])
-def test_json_of_any_shape_is_read_or_refused_in_a_sentence(tmp_path_factory, format, value):
-    path = written(tmp_path_factory.mktemp("any"), "a.json", json.dumps(value))
-    try:
-        read_corpus(path, format, unannotated=True)
-    except DataError:
-        pass
+# --- JSON of any shape, for every format that is JSON ----------------------------------------------------------------
+
+SOUND = {
+    "jsonl": {"id": "1", "text": "発熱", "meta": {"case": "c"}, "entities": [
+        {"start": 0, "end": 2, "label": "d", "certainty": "positive", "attributes": {"a": "b"}, "score": 0.5, "text": "発熱"}]},
+    "doccano": {"id": 1, "text": "発熱", "relations": [], "entities": [
+        {"id": 1, "label": "d", "start_offset": 0, "end_offset": 2}], "meta": {"case": "c"}},
+    "labelstudio": [task("発熱", (0, 2, "発熱"), drafts=[{"result": []}])],
+}  # fmt: skip
+SOUND["labelstudio"][0]["annotations"][0]["result"] += [
+    {"id": "r0", "type": "choices", "from_name": "certainty", "value": {"choices": ["negative"]}},
+    {"id": "r1", "type": "hypertextlabels", "value": {"start": "/p", "globalOffsets": {"start": 0, "end": 1}}},
+]
+ANYTHING = st.sampled_from(
+    [None, True, 7, -1, 2.5, 10**30, float("nan"), "", "x", "\ud800", [], {}, [1], {"a": 1}, [[]]]
+)
+
+
+@st.composite
+def damaged(draw, value):
+    """The value with one part of it, anywhere, exchanged for anything or taken out."""
+    if not isinstance(value, dict | list) or not value or draw(st.integers(0, 3)) == 0:
+        return draw(ANYTHING)
+    keys = list(value) if isinstance(value, dict) else range(len(value))
+    key = draw(st.sampled_from(keys))
+    changed = value.copy()
+    if draw(st.integers(0, 4)) == 0:
+        del changed[key]
+    else:
+        changed[key] = draw(damaged(value[key]))
+    return changed
+
+
+@pytest.mark.parametrize("format", SOUND)
+@given(data=st.data())
+@settings(max_examples=150, deadline=None)
+def test_a_file_damaged_anywhere_is_read_or_refused_in_a_sentence(tmp_path_factory, format, data):
+    content = json.dumps(data.draw(damaged(SOUND[format])))
+    with suppress(DataError):
+        read_corpus(written(tmp_path_factory.mktemp("any"), "a.json", content), format, unannotated=True)
 
 
 def test_a_line_alone_gives_a_sentence_that_quotes_nothing():

@@ -44,7 +44,10 @@ def test_utf_16_and_a_byte_order_mark_are_understood(tmp_path):
         ("<article id=１>a</article>", ", line 3, column 13: not well-formed"),
         ('<article id="1">a<b>x</b></article>', ", line 3, column 18: <b>"),
         ('<article id="1">a<d></d></article>', ", line 3, column 21: an empty <d>"),
-        ('<article id="1"><d>a</d></article><article id="1">b</article>', ', line 3, column 35: the id "1" stands already'),
+        (
+            '<article id="1"><d>a</d></article><article id="1">b</article>',
+            ', line 3, column 35: the id "1" stands already',
+        ),
         ("<article>a</article>", ", line 3, column 1: an <article> without id"),
         ('<article id="1">a<d certainty="maybe">x</d></article>', ', line 3, column 18: certainty="maybe"'),
         ('<article id="1"> </article>', ', line 3, column 18: article "1" has no text'),

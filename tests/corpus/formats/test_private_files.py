@@ -26,7 +26,11 @@ FAULTY = {
     "a key of an entity": ("jsonl", lines({"id": "1", "text": "x", "entities": [{SECRET: 1}]}), {}),
     "a key twice": ("jsonl", f'{{"{SECRET}": 1, "{SECRET}": 2}}', {}),
     "an id twice": ("jsonl", lines({"id": SECRET, "text": "x"}, {"id": SECRET, "text": "y"}), {}),
-    "a quote that does not fit": ("jsonl", lines({"id": "1", "text": "肺癌", "entities": [{"start": 0, "end": 2, "text": SECRET}]}), {}),  # noqa: E501
+    "a quote that does not fit": (
+        "jsonl",
+        lines({"id": "1", "text": "肺癌", "entities": [{"start": 0, "end": 2, "text": SECRET}]}),
+        {},
+    ),
     "types that are not named": ("doccano", lines(ROW), {"labels_as": {"d": "d"}}),
     "no JSON": ("doccano", SECRET, {}),
     "a task without text": ("labelstudio", [{"data": {SECRET: SECRET}}], {}),
@@ -53,7 +57,12 @@ def test_a_faulty_private_file_is_neither_quoted_nor_named(tmp_path, name, in_fo
 
 @pytest.mark.parametrize(
     "ann",
-    ["T1\td 0 3\t肺癌\n", f"T1\td 0 2;4 5\t{SECRET}\n", f"{SECRET}\n", f"T1\td 0 4\t{SECRET}\nA1\t{SECRET} T1\nA1\tx T1\n"],
+    [
+        "T1\td 0 3\t肺癌\n",
+        f"T1\td 0 2;4 5\t{SECRET}\n",
+        f"{SECRET}\n",
+        f"T1\td 0 4\t{SECRET}\nA1\t{SECRET} T1\nA1\tx T1\n",
+    ],
 )
 def test_brat_files_named_after_a_patient_are_neither_quoted_nor_named(tmp_path, ann):
     folder = brat(tmp_path / "b", ann, f"{SECRET}は肺癌", name=SECRET)
@@ -94,7 +103,7 @@ def test_a_person_in_jupyterlab_may_see_what_the_sentences_hide(tmp_path, monkey
 
 def test_a_public_corpus_is_quoted_and_named(tmp_path):
     path = written(tmp_path, "a.conll", "-DOCSTART-\n肺癌 Disease\n")
-    with pytest.raises(DataError, match='a.conll, line 2: the label "Disease" is not IOB2'):
+    with pytest.raises(DataError, match=r'a\.conll, line 2: the label "Disease" is not IOB2'):
         read_corpus(path, "conll", join="none")
 
 

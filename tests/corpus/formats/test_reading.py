@@ -131,7 +131,7 @@ def test_files_of_one_meaning_give_the_same_surfaces(tmp_path_factory, format, c
     ],
 )
 def test_what_offsets_count_is_asked_where_it_matters(tmp_path, format, text, marked, ways, likely):
-    path, format, how = exported(tmp_path, format, text, marked, "codepoints-lf")
+    path, format, _ = exported(tmp_path, format, text, marked, "codepoints-lf")
     sentence = refused(path, format)
     assert f"say {' or '.join(f'`offsets: {way}`' for way in ways)} in the study file" in sentence
     assert likely is None or f"only {likely} fits" in sentence
@@ -139,7 +139,7 @@ def test_what_offsets_count_is_asked_where_it_matters(tmp_path, format, text, ma
 
 @pytest.mark.parametrize("format", ["doccano", "labelstudio"])
 def test_what_stands_behind_the_last_entity_does_not_matter(tmp_path, format):
-    path, format, how = exported(tmp_path, format, "発熱。\r\n👩咳\r\n", [(0, 2)])
+    path, format, _ = exported(tmp_path, format, "発熱。\r\n👩咳\r\n", [(0, 2)])
     assert surfaces(read_corpus(path, format)) == ["発熱"]
 
 
@@ -162,11 +162,13 @@ def test_bare_text_needs_no_entities(tmp_path):
 @pytest.mark.parametrize("format", ALL)
 def test_a_type_that_never_occurs_is_a_slip_and_named(tmp_path, format):
     path, format, how = exported(tmp_path, format, "発熱あり", [(0, 2)])
-    assert 'labels_as names "Diseas", but the types here are d' in refused(path, format, labels_as={"Diseas": "d"}, **how)
+    assert 'labels_as names "Diseas", but the types here are d' in refused(
+        path, format, labels_as={"Diseas": "d"}, **how
+    )
 
 
 def test_a_type_that_never_occurs_is_refused_where_there_is_no_type_at_all(tmp_path):
-    path, format, how = exported(tmp_path, "doccano", "発熱あり", [])
+    path, format, _ = exported(tmp_path, "doccano", "発熱あり", [])
     assert 'labels_as names "d", but there is no entity here' in refused(path, format, labels_as={"d": "d"})
 
 
@@ -184,7 +186,8 @@ def test_a_note_without_annotations_among_annotated_ones_is_counted(tmp_path):
 def test_files_whose_ending_is_written_in_capitals_are_read(tmp_path, format):
     content = {
         "medtxt": medtxt("<d>発熱</d>"), "brat": "発熱", "text": "発熱", "conll": "-DOCSTART-\n発熱 B-d\n",
-        "doccano": lines({"id": "1", "text": "発熱", "label": [[0, 2, "d"]]}), "labelstudio": [task("発熱", (0, 2, None))],
+        "doccano": lines({"id": "1", "text": "発熱", "label": [[0, 2, "d"]]}),
+        "labelstudio": [task("発熱", (0, 2, None))],
         "jmed": "tag,question,answer\nd,「発熱」,['発熱']\n",
         "jsonl": lines({"id": "1", "text": "発熱", "entities": [{"start": 0, "end": 2}]}),
     }[format]  # fmt: skip
@@ -214,7 +217,9 @@ def test_types_that_are_left_out_are_told_first_and_each_kind_of_change_once(tmp
     text, ann = "右肺と左肺の腫瘤あり。" * 40, ""
     for k in range(40):
         a = 11 * k
-        ann += f"T{2 * k}\tDisease {a} {a + 2};{a + 6} {a + 8}\t右肺 腫瘤\nT{2 * k + 1}\tSymptom {a + 8} {a + 10}\tあり\n"
+        ann += (
+            f"T{2 * k}\tDisease {a} {a + 2};{a + 6} {a + 8}\t右肺 腫瘤\nT{2 * k + 1}\tSymptom {a + 8} {a + 10}\tあり\n"
+        )
     corpus = read_corpus(brat(tmp_path / "b", ann, text), "brat", discontinuous="cover", labels_as={"Disease": "d"})
     first, second = corpus.notices
     assert first.endswith('left out 40 entities of the type "Symptom", which labels_as does not name')

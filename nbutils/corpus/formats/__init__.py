@@ -188,7 +188,9 @@ def _notices(read: Read, where: Place, covered: bool, strange: Counter[str], *, 
     if needed and read.bare and any(d.entities for d in read.documents):
         first = "" if covered else f" (the first: {printable(read.bare[0])})"
         notices.append(f"{where}: {len(read.bare):,} of {len(read.documents):,} notes have no annotation at all{first}")
-    notices += [f"{where}: left out {n:,} {printable(what)}" for what, n in sorted(read.left_out.items()) if n]
+    for (what, name), n in sorted(read.left_out.items()):
+        if n:
+            notices.append(f"{where}: left out {n:,} {what.format(HIDDEN if covered else printable(name))}")
     if strange:
         each = ", ".join(f"{n:,} {suffix}" for suffix, n in sorted(strange.items()))
         notices.append(f"{where}: passed over files that this format does not have ({each})")

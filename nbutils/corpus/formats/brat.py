@@ -170,9 +170,9 @@ def _parse_line(
             targets.append((match[3], place))
             ann.attributes.setdefault(match[3], []).append((match[2], "true" if match[4] is None else match[4]))
         else:
-            read.left_out["attributes of relations or events"] += 1
+            read.skip("attributes of relations or events")
     elif line[0] in OTHER and "\t" in line:
-        read.left_out[OTHER[line[0]]] += 1
+        read.skip(OTHER[line[0]])
     else:
         fix = "an entity is T1, a tab, TYPE START END, a tab, its text"
         raise Fault(place, "no line of brat's standoff format", fix)

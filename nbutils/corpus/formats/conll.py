@@ -179,7 +179,7 @@ def _text_by_offsets(note: _Note, read: Read) -> tuple[str, list[list[tuple[int,
             offsets[-1].append((start, end))
             at = end
     if note.text is None:
-        read.left_out["texts between tokens, where spaces stand now (there is no `# text =` line)"] += 1
+        read.skip("texts between tokens, where spaces stand now (there is no `# text =` line)")
     return "".join(pieces) if note.text is None else note.text, offsets
 
 

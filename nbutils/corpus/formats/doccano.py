@@ -55,7 +55,7 @@ def _read_line(line: str, default_id: str, where: Place, how: Reading, read: Rea
         for start, end, label, place in given
     ]
     for key in ("relations", "Comments", "comments"):
-        read.left_out[key.lower()] += len(row[key]) if isinstance(row.get(key), list) else 0
+        read.skip(key.lower(), n=len(row[key]) if isinstance(row.get(key), list) else 0)
     read.add(str(id), text, marked, how, where, meta=_meta(row, read), annotated=bool(row[shapes[0]]))
 
 

@@ -51,7 +51,7 @@ def read_jmed(path: Path, how: Reading, read: Read) -> None:
         counts = ", ".join(f"{tag} ({n})" for tag, n in others.most_common(5)) or "none"
         raise Fault(where, 'no row has the tag "d", which marks disease names; the tags here: {}', _AGAIN, counts)
     for tag, n in others.items():
-        read.left_out["rows with another tag than d" if how.alias else f'rows with the tag "{tag}"'] += n
+        read.skip('rows with the tag "{}"', tag, n)
 
 
 def _read_row(id: str, question: str | None, answer: str | None, where: Place, how: Reading, read: Read) -> None:

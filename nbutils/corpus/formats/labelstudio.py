@@ -102,12 +102,8 @@ def _choices(result: list[dict[str, Any]], read: Read) -> dict[str, list[tuple[s
         if row.get("type") == "choices" and region in spans and isinstance(chosen, list) and len(chosen) == 1:
             choices.setdefault(region, []).append((str(row.get("from_name")), str(chosen[0])))
         elif row.get("type") not in ("labels", "hypertextlabels", "paragraphlabels"):
-            kind = row.get("type") if row.get("type") in _RESULTS else "of another kind"
-            read.left_out[f'results of the type "{kind}"'] += 1
+            read.skip('results of the type "{}"', str(row.get("type")))
     return choices
-
-
-_RESULTS = {"choices", "relation", "textarea", "rating", "number", "taxonomy", "ranker", "pairwise", "datetime"}
 
 
 def _regions(result: list[dict[str, Any]], text: str, where: Place, read: Read) -> Iterator[_Region]:

@@ -71,7 +71,7 @@ class Read:
     meta: dict[str, str] = field(default_factory=dict)
     remarks: list[Remark] = field(default_factory=list)  # what was changed, for notices
     faults: list[Remark] = field(default_factory=list)  # what makes the corpus unusable
-    left_out: Counter[str] = field(default_factory=Counter)  # what was not read, counted by kind
+    left_out: Counter[tuple[str, str]] = field(default_factory=Counter)  # what was not read: kind, its name in the file
     unwanted: Counter[str] = field(default_factory=Counter)  # entities of types that the study does not name
     types: Counter[str] = field(default_factory=Counter)  # all entities, by type as the file names it
     bare: list[Place] = field(default_factory=list)  # notes without any annotation
@@ -88,6 +88,10 @@ class Read:
     def tell(self, place: str, what: str, *says: object) -> None:
         """Something that reading changed, for a notice."""
         self.remarks.append(Remark(place, what, "", says))
+
+    def skip(self, what: str, name: str = "", n: int = 1) -> None:
+        """Something that was not read, to be counted in a notice; `what` has a `{}` for its name in the file, if any."""
+        self.left_out[what, name] += n
 
     def add(self, id: str, text: str, marked: Iterable[Located], how: Reading, place: Place, **more: Any) -> None:
         """A document with what is marked in it, by the declared choices, if no other one has its id.
@@ -202,7 +206,7 @@ def further_values(values: Iterable[tuple[str, Any]], read: Read) -> dict[str, s
         if isinstance(value, str):
             meta[key] = value
         elif value not in (None, [], {}):
-            read.left_out["values beside the text that are no strings"] += 1
+            read.skip('values of "{}", which are no strings', key)
     return meta
 
 

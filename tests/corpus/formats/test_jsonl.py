@@ -47,7 +47,8 @@ def test_every_faulty_entity_is_told_at_once(tmp_path):
 
 SOUND = {
     "jsonl": {"id": "1", "text": "発熱", "meta": {"case": "c"}, "entities": [
-        {"start": 0, "end": 2, "label": "d", "certainty": "positive", "attributes": {"a": "b"}, "score": 0.5, "text": "発熱"}]},
+        {"start": 0, "end": 2, "label": "d", "certainty": "positive", "attributes": {"a": "b"}, "score": 0.5,
+         "text": "発熱"}]},
     "doccano": {"id": 1, "text": "発熱", "relations": [], "entities": [
         {"id": 1, "label": "d", "start_offset": 0, "end_offset": 2}], "meta": {"case": "c"}},
     "labelstudio": [task("発熱", (0, 2, "発熱"), drafts=[{"result": []}])],

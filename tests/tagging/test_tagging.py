@@ -242,8 +242,8 @@ def test_a_byte_order_mark_is_reported_and_is_no_part_of_the_note(run, finder, t
     [
         ({}, "there is no note in it"),
         ({"a.docx": "x"}, "a.docx: neither .txt, .jsonl nor .xml"),
-        ({"a.txt": "発熱", "a.TXT": "咳嗽"}, "notes 1 and 2, counted in the order of the files' names, have the same id"),
-        ({"a.jsonl": '{"id": "1", "text": "発熱"}\n{"id": "1", "text": "咳嗽"}\n'}, "notes 1 and 2, counted in the order of the files' names, have the same id"),
+        ({"a.txt": "発熱", "a.TXT": "咳嗽"}, "notes 1 and 2, counted in"),
+        ({"a.jsonl": '{"id": "1", "text": "発熱"}\n{"id": "1", "text": "咳嗽"}\n'}, "notes 1 and 2, counted in"),
         ({"a.jsonl": '{"id": "1", "text": "発熱"}\n{"id": "2"}\n'}, "a.jsonl, line 2: an object with"),
         ({"a.jsonl": '{"id": "1", "text": "発熱"'}, "line 1, column"),
         ({"a.xml": "<root><articles>発熱</articles></root>"}, "text outside an article"),

@@ -254,8 +254,8 @@ def medtxt_article(document: Document) -> str:
 
 
 def _inline_xml(document: Document) -> str:
-    if found := problems(document):
-        raise DataError(f"{found[0]}; MedTxt XML cannot hold it")
+    if sentences := problems(document):
+        raise DataError(f"{sentences[0]}; MedTxt XML cannot hold it")
     out, at = [], 0
     for e in sorted(document.entities):
         attributes = ([("certainty", e.certainty)] if e.certainty is not None else []) + list(e.attributes)
@@ -267,9 +267,9 @@ def _inline_xml(document: Document) -> str:
 
 
 def _xml(text: str, where: str) -> str:
-    if found := _NOT_XML.search(text):
+    if match := _NOT_XML.search(text):
         raise DataError(
-            f'document "{where}": XML cannot hold the character U+{ord(found.group()):04X}; write JSONL instead'
+            f'document "{where}": XML cannot hold the character U+{ord(match.group()):04X}; write JSONL instead'
         )
     return escape(text, {"\r": "&#13;"})  # a bare CR would come back as LF
 

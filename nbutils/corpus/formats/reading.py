@@ -90,7 +90,7 @@ class Read:
         self.remarks.append(Remark(place, what, "", says))
 
     def skip(self, what: str, name: str = "", n: int = 1) -> None:
-        """Something that was not read, for a notice with its count; `what` has a `{}` for its name in the file, if any."""
+        """Something that was not read, counted for a notice; `what` has a `{}` for its name in the file, if any."""
         self.left_out[what, name] += n
 
     def add(self, id: str, text: str, marked: Iterable[Located], how: Reading, place: Place, **more: Any) -> None:

@@ -1,33 +1,64 @@
-"""The one rule of what a page, a table or a file may show: the words of a private note are covered, sign by sign.
+"""What may be shown of a private note: never its words, its title, its id, nor who wrote it on which case.
 
 Whatever shows text asks `shown` first. Covered text has the length and the lines of the original, so spans still lie
-where they lay. Only a person at JupyterLab can lift the cover (`reveal`). Knows no file, no page and no corpus.
+where they lay; names become numbers that stay the same wherever the note goes. Only a person at JupyterLab can lift
+the cover (`reveal`).
 """
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, TypeVar
 
 COVER = "■"
-NAMES = ("case", "physician")  # of meta: what tables group by; a corpus should hold codes there
+NAMES = ("case", "physician")  # of meta: what tables group by; private ones are told apart by number
 _State: dict[str, bool] = {"revealed": False}
 
-Note = TypeVar("Note")  # a corpus.Document: anything frozen with `private`, `text` and `meta`
+Note = TypeVar("Note")  # a corpus.Document: anything frozen with `id`, `text`, `meta`, `private` and `shown_as`
 
 
 def shown(document: Note) -> Note:
-    """The document as it may be shown: itself, or with its text and titles covered when it is private.
+    """The document as it may be shown: itself, or, when it is private, with its text, titles, id and names covered.
 
-    Its id and what `meta` calls case and physician stay, since tables are made by them.
+    Look predictions up by the id of the document itself, before it is covered.
     """
     note: Any = document
-    if not note.private or _State["revealed"]:
+    if not hidden(note.private):
         return document
-    meta = {key: value if key in NAMES else cover(value) for key, value in note.meta.items()}
-    return replace(note, text=cover(note.text), meta=meta)
+    meta = {key: shown_fact(note, key) for key in note.meta}
+    return replace(note, id=shown_id(note), text=cover(note.text), meta=meta)
+
+
+def shown_id(document: Any) -> str:
+    """The document's id as it may be shown: "note 17" for the seventeenth note of a private corpus."""
+    return document.shown_as.get("id", "a private note") if hidden(document.private) else document.id
+
+
+def shown_fact(document: Any, key: str) -> str:
+    """A value of the document's meta as it may be shown: "case 3", "physician 2", a covered title; "" for none."""
+    value = document.meta.get(key, "")
+    return document.shown_as.get(key) or cover(value) if value and hidden(document.private) else value
+
+
+def pseudonyms(documents: Iterable[Any]) -> list[dict[str, str]]:
+    """For each document what stands for its id, case and physician: numbers in the order of the documents."""
+    seen: dict[str, dict[str, str]] = {key: {} for key in NAMES}
+    given = []
+    for number, document in enumerate(documents, 1):
+        names = {"id": f"note {number}"}
+        for key in NAMES:
+            if value := document.meta.get(key):
+                names[key] = seen[key].setdefault(value, f"{key} {len(seen[key]) + 1}")
+        given.append(names)
+    return given
+
+
+def hidden(private: bool) -> bool:
+    """Whether what is private must be covered now."""
+    return private and not _State["revealed"]
 
 
 def cover(text: str) -> str:

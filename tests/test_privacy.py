@@ -67,8 +67,14 @@ def test_covered_text_keeps_length_lines_and_spaces_and_nothing_else(text):
     assert all(c == privacy.COVER or c.isspace() for c in covered)
 
 
-def test_titles_are_covered_and_the_names_that_tables_group_by_are_not():
-    assert privacy.shown(HIDDEN).meta == {"title": "■■■", "case": "c1"}
+def test_titles_ids_and_the_names_that_tables_group_by_are_covered():
+    assert privacy.shown(HIDDEN).meta == {"title": "■■■", "case": "case 1"} and privacy.shown(HIDDEN).id == "note 1"
+
+
+def test_a_private_note_without_a_corpus_is_covered_too():
+    alone = Document("n1", "秘密", (), {"case": "秘密", "title": "秘密"}, private=True)
+    shown = privacy.shown(alone)
+    assert "秘密" not in repr(shown) and "n1" not in repr(shown)
 
 
 def test_a_private_document_stays_private_in_every_part_of_its_corpus():

@@ -9,7 +9,9 @@ from nbutils.corpus.documents import (
     fingerprint,
     lines,
     paired,
+    private_by_text,
     problems,
+    same_words_hash,
     sentence_spans,
     text_hash,
 )
@@ -26,6 +28,6 @@ from nbutils.corpus.types import (
 
 __all__ = [
     "CERTAINTIES", "MEDTXT_TAGS", "UNMARKED", "WITHOUT_CERTAINTY", "Corpus", "Document", "Entity", "Prediction",
-    "entities_within", "entity_types", "fingerprint", "lines", "paired", "problems", "select", "sentence_spans",
-    "separated", "spans_only", "text_hash",
+    "entities_within", "entity_types", "fingerprint", "lines", "paired", "private_by_text", "problems",
+    "same_words_hash", "select", "sentence_spans", "separated", "spans_only", "text_hash",
 ]  # fmt: skip

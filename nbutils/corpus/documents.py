@@ -1,15 +1,15 @@
-"""Notes and the entities in them: the plain data that every other room of the package passes around.
-
-Knows code-point offsets, lines and counts. Knows nothing of files, models or scores, and imports nothing of ours but
-the rule of what may be shown.
-"""
+"""Notes and the entities in them: the plain data that every other module of the package passes around."""
 
 from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+
+from nbutils.files import HIDDEN
+from nbutils.privacy import hidden, pseudonyms, shown_id
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class Document:
     entities: tuple[Entity, ...] = ()
     meta: Mapping[str, str] = field(default_factory=dict)
     private: bool = False  # set by its corpus; see privacy.shown
+    shown_as: Mapping[str, str] = field(default_factory=dict, compare=False)  # privacy.pseudonyms, set by its corpus
 
     def surface(self, entity: Entity) -> str:
         return self.text[entity.start : entity.end]
@@ -67,9 +68,13 @@ class Corpus:
     notices: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
-        """Every document of a private corpus is private itself, wherever it goes alone."""
-        if self.private and not all(d.private for d in self.documents):
-            object.__setattr__(self, "documents", tuple(replace(d, private=True) for d in self.documents))
+        """Every document of a private corpus is private itself, wherever it goes alone, and keeps its pseudonym."""
+        if self.private and not all(d.private and d.shown_as for d in self.documents):
+            marked = (
+                replace(d, private=True, shown_as=d.shown_as or names)
+                for d, names in zip(self.documents, pseudonyms(self.documents), strict=True)
+            )
+            object.__setattr__(self, "documents", tuple(marked))
 
     def __len__(self) -> int:
         return len(self.documents)
@@ -90,24 +95,42 @@ class Prediction:
 
 def problems(document: Document, *, labels: set[str] | None = None) -> list[str]:
     """Everything that makes a document's entities unusable, one sentence each; empty when it is sound."""
-    found = []
+    sentences = []
     previous: Entity | None = None
     for entity in sorted(document.entities):
-        where = f'document "{document.id}": entity {entity.start}–{entity.end}'
+        where = f'document "{shown_id(document)}": entity {entity.start}–{entity.end}'
         if not 0 <= entity.start < entity.end <= len(document.text):
-            found.append(f"{where} does not lie in the text (0–{len(document.text)}) or is empty")
+            sentences.append(f"{where} does not lie in the text (0–{len(document.text)}) or is empty")
             continue
         if previous is not None and entity.start < previous.end:
-            found.append(f"{where} overlaps {previous.start}–{previous.end}; entities may not overlap or nest")
+            sentences.append(f"{where} overlaps {previous.start}–{previous.end}; entities may not overlap or nest")
         if labels is not None and entity.label not in labels:
-            found.append(f'{where} has the unknown type "{entity.label}"')
+            sentences.append(f'{where} has the unknown type "{HIDDEN if hidden(document.private) else entity.label}"')
         previous = entity
-    return found
+    return sentences
 
 
 def text_hash(text: str) -> str:
     """A fingerprint of a text; a written prediction carries it, so that it cannot be scored against another text."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def same_words_hash(text: str) -> str:
+    """A hash that copies of one text share, whatever tool, encoding, line ends or normal form they went through."""
+    return text_hash("".join(unicodedata.normalize("NFKC", text).split()))
+
+
+def private_by_text(corpora: Mapping[str, Corpus]) -> dict[str, Corpus]:
+    """The corpora, those marked private too that have a note in common with a private one; a notice says so."""
+    owner = {same_words_hash(d.text): name for name, corpus in corpora.items() if corpus.private for d in corpus}
+    marked = {}
+    for name, corpus in corpora.items():
+        owners = [owner[h] for h in (same_words_hash(d.text) for d in corpus) if h in owner]
+        if owners and not corpus.private:
+            notice = f"{len(owners):,} of its notes are also in {owners[0]}, which is private; so it is private, too"
+            corpus = replace(corpus, private=True, notices=(notice, *corpus.notices))
+        marked[name] = corpus
+    return marked
 
 
 def fingerprint(corpus: Corpus) -> str:
@@ -162,8 +185,8 @@ def paired(first: Corpus, second: Corpus) -> list[tuple[Document, Document]]:
     pairs = []
     for document in second:
         if document.id not in by_id:
-            raise ValueError(f'document "{document.id}" of "{second.name}" is not in "{first.name}"')
+            raise ValueError(f'document "{shown_id(document)}" of "{second.name}" is not in "{first.name}"')
         if by_id[document.id].text != document.text:
-            raise ValueError(f'document "{document.id}": the two annotators did not have the same text')
+            raise ValueError(f'document "{shown_id(document)}": the two annotators did not have the same text')
         pairs.append((by_id[document.id], document))
     return pairs

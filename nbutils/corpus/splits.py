@@ -1,4 +1,4 @@
-"""Which documents train and which test. Knows documents and a seed; whole documents only, never lines of one note."""
+"""Which documents train and which test: whole documents, never lines of one note."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from itertools import product
 import numpy as np
 
 from nbutils.corpus import Corpus
+from nbutils.privacy import shown_id
 
 
 def split_by_document(corpus: Corpus, *, test_fraction: float = 0.2, split_seed: int = 0) -> tuple[Corpus, Corpus]:
@@ -117,7 +118,7 @@ def _value_groups(corpus: Corpus, key: str, n_groups: int | None, rng: np.random
     """The values of a key, each by itself or dealt into groups of about equal size."""
     if without := next((d for d in corpus if not d.meta.get(key)), None):
         raise ValueError(
-            f'document "{without.id}" of "{corpus.name}" has no {key}; every note needs one to group by it'
+            f'document "{shown_id(without)}" of "{corpus.name}" has no {key}; every note needs one to group by it'
         )
     values = sorted({d.meta[key] for d in corpus})
     if n_groups is None:

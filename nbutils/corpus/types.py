@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 
 from nbutils.corpus.documents import Corpus, Entity
+from nbutils.files import HIDDEN, printable
+from nbutils.privacy import hidden
 
 MEDTXT_TAGS = frozenset(["d", "a", "f", "c", "timex3", "t-test", "t-key", "t-val", "m-key", "m-val", "r", "cc", "p"])
 
@@ -30,7 +33,7 @@ def select(
 
     With `certainty_in_type` the certainty becomes part of the type (`d-positive`; `d-unmarked` where it is missing), so
     that whatever takes types takes these too. MedTxt's other tags have no certainty: they keep their name, and
-    `certainties` does not touch them. `separated` is the way back.
+    `certainties` does not touch them. `separated` is the way back. What is left out is counted in the notices.
     """
     labels, wanted = set(labels), None if certainties is None else set(certainties)
 
@@ -41,7 +44,20 @@ def select(
         return replace(e, label=_type_of(e.label, e.certainty)) if certainty_in_type else e
 
     documents = (replace(d, entities=tuple(typed(e) for e in d.entities if chosen(e))) for d in corpus)
-    return replace(corpus, documents=tuple(documents))
+    left_out = Counter(
+        f'type "{_shown(e.label, corpus)}"' if e.label not in labels else f'certainty "{_shown(e.certainty, corpus)}"'
+        for d in corpus
+        for e in d.entities
+        if not chosen(e)
+    )
+    told = (f"left out {n:,} entities of the {what}, which the study does not name" for what, n in left_out.items())
+    return replace(corpus, documents=tuple(documents), notices=(*sorted(told), *corpus.notices))
+
+
+def _shown(name: str | None, corpus: Corpus) -> str:
+    """A type or certainty that the study does not name: in a private corpus it could be anything."""
+    known = name in MEDTXT_TAGS or name in CERTAINTIES or name is None
+    return printable(name or UNMARKED) if known or not hidden(corpus.private) else HIDDEN
 
 
 def entity_types(

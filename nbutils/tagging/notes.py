@@ -1,7 +1,7 @@
 """Notes to be tagged, read one at a time: plain text, JSON Lines or MedTxt XML, in files or folders of any size.
 
-Knows files, encodings and ids. Knows nothing of taggers; passes over entities that a file may hold already. Encodings
-are named, never guessed, and no sentence of an error quotes a note.
+Entities that a file may hold already are passed over. Encodings are named, never guessed, and no sentence of an error
+quotes a note or its id.
 """
 
 from __future__ import annotations
@@ -10,16 +10,18 @@ import codecs
 import hashlib
 import json
 import os
+import re
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
 from nbutils.corpus import Document
 from nbutils.corpus.formats import jsonl_document, read_corpus
-from nbutils.files import DataError, decoded
+from nbutils.files import MAX_BYTES, DataError, Fault, bytes_of, codec_of, decoded, opened
 
 SUFFIXES = (".txt", ".jsonl", ".xml")
 MARKS = {  # UTF-32 before UTF-16, whose mark is the beginning of it
@@ -58,7 +60,16 @@ def read_notes(path: str | Path, encoding: str | None = None) -> Iterator[Docume
         elif file.suffix.lower() == ".jsonl":
             yield from _json_lines(file, encoding)
         else:
-            yield from (d.without_entities() for d in read_corpus(file))
+            yield from _articles(file)
+
+
+def _articles(file: Path) -> Iterator[Document]:
+    """The notes of a MedTxt file; read as private, so that no sentence quotes them, and then as any other note."""
+    try:
+        corpus = read_corpus(file, private=True, unannotated=True)
+    except DataError as error:
+        raise DataError(str(error).replace("the private corpus", str(file))) from None
+    yield from (Document(d.id, d.text, (), d.meta) for d in corpus)
 
 
 def survey(path: str | Path, encoding: str | None = None) -> Survey:
@@ -83,33 +94,34 @@ def survey(path: str | Path, encoding: str | None = None) -> Survey:
 def _check_ids(path: Path, encoding: str | None, hashes: np.ndarray) -> None:
     ordered = np.sort(hashes)
     suspects = {int(h) for h in ordered[1:][ordered[1:] == ordered[:-1]]}
-    seen: set[str] = set()
-    for note in read_notes(path, encoding) if suspects else ():
+    seen: dict[str, int] = {}
+    for number, note in enumerate(read_notes(path, encoding) if suspects else (), 1):
         if note.id in seen:
-            raise DataError(f'{path}: the id "{note.id}" stands twice; every note needs one of its own')
+            raise DataError(
+                f"{path}: notes {seen[note.id]:,} and {number:,}, counted in the order of the files' names, have the "
+                "same id; give every note an id of its own"
+            )
         if _short_hash(note.id) in suspects:
-            seen.add(note.id)
+            seen[note.id] = number
 
 
 def _short_hash(id: str) -> int:
     return int.from_bytes(hashlib.sha256(id.encode("utf-8", "surrogatepass")).digest()[:8])
 
 
-def _files(path: Path) -> Iterator[Path]:
-    if path.is_file():
+def _files(path: Path, within: tuple[str, ...] = ()) -> Iterator[Path]:
+    if not path.is_dir():
+        if not path.exists():
+            raise DataError(f"{path}: no such file or folder of notes; correct the path")
         _check_kind(path)
         yield path
-    elif not path.is_dir():
-        raise DataError(f"{path}: no such file or folder of notes; correct the path")
-    for entry in sorted(os.listdir(path)) if path.is_dir() else ():
-        file = path / entry
-        if entry.startswith("."):
-            continue
-        if file.is_dir():
-            yield from _files(file)
-        else:
-            _check_kind(file)
-            yield file
+        return
+    place = os.path.realpath(path)
+    if place in within:
+        raise DataError(f"{path}: the folder lies, by a link, in itself; remove the link")
+    for entry in sorted(os.listdir(path)):
+        if not entry.startswith("."):
+            yield from _files(path / entry, (*within, place))
 
 
 def _check_kind(file: Path) -> None:
@@ -123,38 +135,41 @@ def _id_of(file: Path, root: Path) -> str:
 
 
 def _text(file: Path, encoding: str | None) -> str:
-    data = file.read_bytes()
+    data = bytes_of(file, empty=True)
     _check_mark(file, data[:4], encoding or "utf-8")
     return decoded(file, data, encoding or "utf-8")
 
 
 def _json_lines(file: Path, encoding: str | None) -> Iterator[Document]:
     encoding = encoding or "utf-8"
+    codec_of(encoding, str(file))
     if _family(encoding) in ("utf-16", "utf-32"):
         raise DataError(f"{file}: JSON Lines cannot be read line by line in {encoding}; save the file as UTF-8")
-    with open(file, "rb") as lines:
-        for number, line in enumerate(lines, 1):
+    with opened(file) as lines:
+        for number, line in enumerate(_rows(lines, file), 1):
             if number == 1:
                 _check_mark(file, line[:4], encoding)
             if line.strip():
                 where = f"{file}, line {number}"
-                yield jsonl_document(_line_text(line, where, encoding), where, bare=True)
+                yield jsonl_document(decoded(where, line, encoding), where, bare=True)
 
 
-def _line_text(line: bytes, where: str, encoding: str) -> str:
-    try:
-        return line.decode(encoding).removeprefix("\ufeff")
-    except LookupError:
-        raise DataError(f'{where}: unknown encoding "{encoding}"; name one that Python knows, such as utf-8') from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{where}, byte {error.start + 1}: not {encoding}; state the true encoding") from None
+def _rows(lines: IO[bytes], file: Path) -> Iterator[bytes]:
+    """The lines of a file, one in memory at a time, divided at LF, CRLF or CR."""
+    number = 0
+    while line := lines.readline(MAX_BYTES + 1):
+        for row in re.split(rb"\r(?!\n)", line):
+            number += 1
+            if len(row) > MAX_BYTES:
+                raise Fault(f"{file}, line {number}", "the line is too long for a note", "cut the note into several")
+            yield row
 
 
 def _mark(file: Path) -> str | None:
     """The family of encodings whose byte-order mark a text or JSON Lines file begins with."""
     if file.suffix.lower() == ".xml":
         return None
-    with open(file, "rb") as data:
+    with opened(file) as data:
         return _mark_of(data.read(4))
 
 

@@ -63,9 +63,9 @@ def page(
     document: Document, found: Found, way: str, system: str | None = None, titles: Mapping[str, str] | None = None
 ) -> str:
     """One note as HTML: gold, one system's prediction, their difference, or all systems side by side."""
+    predictions = {name: of_notes[document.id] for name, of_notes in found.items() if document.id in of_notes}
     document = shown(document)
     titles, gold = titles or {}, html.spans(document.entities)
-    predictions = {name: of_notes[document.id] for name, of_notes in found.items() if document.id in of_notes}
     if way == "systems" and predictions:
         columns = {titles.get(name, name): p for name, p in predictions.items()}
         return html.side_by_side(document, columns).data + counts(document, predictions, titles)

@@ -16,7 +16,16 @@ from hypothesis import strategies as st
 
 from nbutils import ROOT
 from nbutils.corpus import Corpus, Document, Entity, Prediction
-from nbutils.corpus.formats import medtxt_problem, read_corpus, write_corpus
+from nbutils.corpus.formats import (
+    MEDTXT_HEAD,
+    MEDTXT_TAIL,
+    jsonl_document,
+    jsonl_line,
+    medtxt_article,
+    medtxt_problem,
+    read_corpus,
+    write_corpus,
+)
 from nbutils.files import DataError
 from nbutils.study.runs import write_run
 from nbutils.taggers import bert, crf, lora
@@ -119,10 +128,10 @@ def test_a_plain_text_file_is_a_note_to_the_last_line_end(run, finder, tmp_path)
 def test_any_text_comes_back_from_jsonl_and_from_xml_if_xml_is_said_to_hold_it(tmp_path_factory, text):
     folder = tmp_path_factory.mktemp("any")
     note = Document("n", text, (Entity(0, 1, "d", "positive"),))
-    write_corpus(Corpus("n", (note,)), folder / "n.jsonl")
+    (folder / "n.jsonl").write_text(jsonl_line(note), encoding="utf-8")
     assert [d.text for d in read_notes(folder / "n.jsonl")] == [text]
     if medtxt_problem(note) is None:
-        write_corpus(Corpus("n", (note,)), folder / "n.xml")
+        (folder / "n.xml").write_text(MEDTXT_HEAD + medtxt_article(note) + MEDTXT_TAIL, encoding="utf-8", newline="")
         assert [d.text for d in read_notes(folder / "n.xml")] == [text]
 
 
@@ -136,7 +145,8 @@ def test_every_trained_system_tags_as_it_did_in_memory(run, notes, micro_encoder
         tagger.save(tmp_path / kind / "model")
         out = __main__.tag(finished(tmp_path / kind, kind), bare, tmp_path / f"{kind}-out", progress=False)
         expected = [[e.key for e in p.entities] for p in tagger.predict(list(read_notes(bare)))]
-        assert [[e.key for e in d.entities] for d in read_corpus(out / "tagged.jsonl", "jsonl")] == expected, kind
+        lines = (out / "tagged.jsonl").read_text(encoding="utf-8").strip("\n").split("\n")
+        assert [[e.key for e in jsonl_document(line, "").entities] for line in lines] == expected, kind
         assert kind != "crf" or any(expected)
 
 
@@ -232,8 +242,8 @@ def test_a_byte_order_mark_is_reported_and_is_no_part_of_the_note(run, finder, t
     [
         ({}, "there is no note in it"),
         ({"a.docx": "x"}, "a.docx: neither .txt, .jsonl nor .xml"),
-        ({"a.txt": "発熱", "a.TXT": "咳嗽"}, 'the id "a" stands twice'),
-        ({"a.jsonl": '{"id": "1", "text": "発熱"}\n{"id": "1", "text": "咳嗽"}\n'}, 'the id "1" stands twice'),
+        ({"a.txt": "発熱", "a.TXT": "咳嗽"}, "notes 1 and 2, counted in"),
+        ({"a.jsonl": '{"id": "1", "text": "発熱"}\n{"id": "1", "text": "咳嗽"}\n'}, "notes 1 and 2, counted in"),
         ({"a.jsonl": '{"id": "1", "text": "発熱"}\n{"id": "2"}\n'}, "a.jsonl, line 2: an object with"),
         ({"a.jsonl": '{"id": "1", "text": "発熱"'}, "line 1, column"),
         ({"a.xml": "<root><articles>発熱</articles></root>"}, "text outside an article"),

@@ -1,20 +1,20 @@
-"""Corpora on disk, one room a format: read into `Corpus` and written back.
+"""Corpora on disk, one module per format: read into `Corpus` and written back.
 
-Knows which formats there are. Refuses to guess: what is not plainly right stops the reading with one sentence that
-names the file, the place and the mend, and no part of such a file is ever returned.
+Nothing is guessed: what is not plainly right stops the reading, with a sentence for every kind of problem that names
+the file, the place and the fix, and no part of such a corpus is ever returned.
 """
 
 from __future__ import annotations
 
 import os
-import tempfile
+import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nbutils.corpus import CERTAINTIES, MEDTXT_TAGS, Corpus, Document, problems
-from nbutils.corpus.formats.brat import check_pairs, read_brat, write_brat
+from nbutils.corpus.formats.brat import annotations_of, check_pairs, read_brat, write_brat
 from nbutils.corpus.formats.conll import read_conll, write_conll
 from nbutils.corpus.formats.doccano import read_doccano, write_doccano
 from nbutils.corpus.formats.jmed import project_strings, read_jmed
@@ -39,8 +39,9 @@ from nbutils.corpus.formats.medtxt import (
 )
 from nbutils.corpus.formats.metadata import TABLE, with_names, with_table, write_table
 from nbutils.corpus.formats.plain_text import read_text, write_text
-from nbutils.corpus.formats.reading import CHOICES, Read, Reading, relabelled
-from nbutils.files import DataError
+from nbutils.corpus.formats.reading import CHOICES, Read, Reading
+from nbutils.files import HIDDEN, DataError, Place, Remark, part_of, printable, summarised
+from nbutils.privacy import hidden, shown_id
 
 __all__ = [
     "CERTAINTIES", "FORMATS", "MEDTXT_HEAD", "MEDTXT_TAGS", "MEDTXT_TAIL", "entities_from_json",
@@ -53,7 +54,7 @@ __all__ = [
 class Format:
     """A format: how to read one of its files, how these end, how to write a corpus, and which choices it leaves."""
 
-    read: Callable[[Path, Reading], Read]
+    read: Callable[[Path, Reading, Read], None]
     suffix: str
     write: Callable[[Corpus, Path], None] | None = None
     folder: bool = False  # a folder of notes, searched with all folders in it
@@ -81,6 +82,7 @@ def read_corpus(
     name: str | None = None,
     *,
     private: bool = False,
+    unannotated: bool = False,
     encoding: str | None = None,
     meta: str | None = None,
     names: str | None = None,
@@ -91,6 +93,8 @@ def read_corpus(
 
     Args:
         format: one of `FORMATS`; docs/your_own_notes.md describes each.
+        private: its notes are marked so, and no sentence quotes its files or names them.
+        unannotated: the notes need not have entities; without it a corpus without any is refused.
         encoding: of all but XML, which says its own (default UTF-8).
         meta: a CSV with columns id, case, physician, …, its name counted from the folder of the notes.
         names: what the ids say, such as `{physician}_{case}`.
@@ -102,49 +106,95 @@ def read_corpus(
         The corpus; its `notices` say in a sentence each what reading changed or left out.
 
     Raises:
-        DataError: anything that is not plainly right; nothing is returned then.
+        DataError: anything that is not plainly right, all of it at once; nothing is returned then.
     """
     path = Path(path)
     how = _reading(path, format, encoding, labels_as, choices)
-    table = None if meta is None else (path if path.is_dir() else path.parent) / meta
-    documents: list[Document] = []
-    facts: dict[str, str] = {}
-    notices: list[str] = []
-    left_out: Counter[str] = Counter()
-    types: Counter[str] = Counter()
-    file_of: dict[str, Path] = {}
-    for file in notes_of(path, format, meta):
-        read = FORMATS[format].read(file, how)
-        if format in ("medtxt", "jmed", "jsonl"):
-            read = relabelled(read, how)
-        for document in read.documents:
-            if document.id in file_of:
-                where = f"already in {file_of[document.id]}" if file_of[document.id] != file else "twice"
-                raise DataError(f'{file}: the id "{document.id}" stands {where}; every document needs one of its own')
-            file_of[document.id] = file
-        documents += read.documents
-        facts |= read.meta
-        notices += read.notices
-        left_out += read.left_out
-        types += read.types
-    if not documents:
-        raise DataError(f"{path}: there is no document in it; is this the right file?")
-    for wanted in labels_as or ():
-        if types and wanted not in types:
-            raise DataError(f'{path}: labels_as names "{wanted}", but the types here are {", ".join(sorted(types))}')
-    if table is not None:
-        documents = with_table(documents, table, encoding)
-    if names is not None:
-        documents = with_names(documents, names, path)
-    notices += [f"{path}: left out {count} {what}" for what, count in sorted(left_out.items())]
+    covered = hidden(private)
+    alias = f'corpus "{name}"' if name else "the private corpus"
+    where = Place(alias if covered else path)
+    read = Read()
+    notes = notes_of(path, format, meta)
+    for number, file in enumerate(notes, 1):
+        if covered:
+            how = replace(how, alias=f"{alias}, file {number} of {len(notes)} by name" if path.is_dir() else alias)
+        with read.noting():
+            FORMATS[format].read(file, how, read)
+    if format == "brat" and path.is_dir():
+        check_pairs(path, how, read)
+    documents = read.documents
+    if not read.faults:
+        if meta is not None:
+            table = (path if path.is_dir() else path.parent) / meta
+            with read.noting():
+                documents = with_table(
+                    documents, table, Place(f"{where}, {meta}" if covered else table), encoding, read
+                )
+        if names is not None:
+            with read.noting():
+                documents = with_names(documents, names, where, read)
+        _check_entities(read, how, where, covered, needed=not unannotated and format != "text")
+    if read.faults:
+        raise DataError(_report(where, summarised(read.faults, covered)))
     return Corpus(
-        name or path.stem,
+        name or ("private" if private else path.stem),
         tuple(documents),
         private=private,
         silver=format == "jmed",
-        meta=facts,
-        notices=tuple(notices),
+        meta=read.meta,
+        notices=_notices(read, where, covered, passed_over(path, notes, format, meta), needed=format != "text"),
     )
+
+
+def _check_entities(read: Read, how: Reading, where: Place, covered: bool, needed: bool) -> None:
+    """A corpus without documents or, where they are needed, entities is a fault, and so is a type that never occurs."""
+    if not read.documents:
+        read.faults.append(Remark(where, "there is no document in it", "is this the right file?"))
+        return
+    here = ", ".join(printable(t) for t in sorted(read.types)[:20])
+    for wanted in how.labels_as or {}:
+        if wanted not in read.types and (needed or read.types):
+            what = 'labels_as names "{}", but ' + (
+                "the types here are {}" if read.types else "there is no entity here{}"
+            )
+            says = (Place(wanted), here if read.types else Place(""))
+            fix = "correct labels_as in the study file" if read.types else "is everything exported?"
+            read.faults.append(Remark(where, what, fix, says))
+    if needed and not read.faults and not any(d.entities for d in read.documents):
+        what = "not one entity in {} notes, so there is nothing to learn from or to score against"
+        fix = "is the export complete? To tag these notes only, say `unannotated: true` in the study file"
+        read.faults.append(Remark(where, what, fix, (len(read.documents),)))
+
+
+def _report(where: Place, sentences: list[str]) -> str:
+    """One sentence, or a list of all kinds of problems."""
+    if len(sentences) == 1:
+        return sentences[0]
+    return "\n  ".join([f"{printable(where)}: {len(sentences)} kinds of problems", *sentences])
+
+
+def _notices(read: Read, where: Place, covered: bool, strange: Counter[str], *, needed: bool) -> tuple[str, ...]:
+    """What reading left out, types first, and what it changed, a sentence for each kind."""
+    where = printable(where)
+    counts = read.unwanted.most_common()
+    notices = []
+    for label, n in counts if len(counts) <= 10 else ():
+        shown = HIDDEN if covered else printable(label)
+        notices.append(f'{where}: left out {n:,} entities of the type "{shown}", which labels_as does not name')
+    if len(counts) > 10:
+        each = ", ".join(f'"{HIDDEN if covered else printable(label)}" {n:,}' for label, n in counts)
+        total = sum(read.unwanted.values())
+        notices.append(f"{where}: left out {total:,} entities of types that labels_as does not name: {each}")
+    if needed and read.bare and any(d.entities for d in read.documents):
+        first = "" if covered else f" (the first: {printable(read.bare[0])})"
+        notices.append(f"{where}: {len(read.bare):,} of {len(read.documents):,} notes have no annotation at all{first}")
+    for (what, name), n in sorted(read.left_out.items()):
+        if n:
+            notices.append(f"{where}: left out {n:,} {what.format(HIDDEN if covered else printable(name))}")
+    if strange:
+        each = ", ".join(f"{n:,} {suffix}" for suffix, n in sorted(strange.items()))
+        notices.append(f"{where}: passed over files that this format does not have ({each})")
+    return (*notices, *summarised(read.remarks, covered))
 
 
 def _reading(
@@ -175,50 +225,70 @@ def notes_of(path: Path, format: str, meta: str | None = None) -> list[Path]:
     if not path.is_dir():
         return [path]
     suffix = FORMATS[format].suffix
-    found = path.rglob(f"*{suffix}") if FORMATS[format].folder else path.glob(f"*{suffix}")
+    files = path.rglob("*") if FORMATS[format].folder else path.glob("*")
     table = None if meta is None else path / meta
-    notes = sorted(p for p in found if p != table and not any(s.startswith(".") for s in p.relative_to(path).parts))
+    notes = sorted(p for p in files if p.suffix.lower() == suffix and p != table and not _is_hidden(p, path))
     if not notes:
         raise DataError(f"{path}: the folder holds no {suffix} file; put the corpus there or correct the path")
-    if format == "brat":
-        check_pairs(path)
     return notes
+
+
+def _is_hidden(path: Path, root: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(root).parts)
+
+
+def passed_over(path: Path, notes: list[Path], format: str, meta: str | None) -> Counter[str]:
+    """How many files of each ending lie in a corpus' folder that look like notes or annotations and are not read."""
+    if not path.is_dir():
+        return Counter()
+    known = {*notes, *((path / meta,) if meta else ()), path / TABLE}
+    own = {".ann"} if format == "brat" else set()
+    files = (p for p in path.rglob("*") if p not in known and not _is_hidden(p, path))
+    return Counter(s for p in files if (s := p.suffix.lower()) in _NOTE_LIKE - own and p.is_file())
+
+
+_NOTE_LIKE = {f.suffix for f in FORMATS.values()} | {".ann", ".bio", ".iob", ".iob2", ".tsv", ".zip", ".gz"}
 
 
 def files_of(path: Path, format: str, meta: str | None = None) -> list[Path]:
     """Every file that reading a corpus depends on."""
-    found = notes_of(path, format, meta)
+    files = notes_of(path, format, meta)
     if format == "brat":
-        found += [p.with_suffix(".ann") for p in found if p.with_suffix(".ann").exists()]
-    return found if meta is None else [*found, (path if path.is_dir() else path.parent) / meta]
+        files += [ann for ann in map(annotations_of, files) if ann]
+    return files if meta is None else [*files, (path if path.is_dir() else path.parent) / meta]
 
 
 def write_corpus(corpus: Corpus, path: str | Path, format: str | None = None) -> None:
     """Write a corpus in a format, or by the file's ending (`.xml`, `.jsonl`).
 
     It reads back the same (`FORMATS` says what has to be declared for that), or nothing is left. brat and plain text
-    make a new folder, with who and which case in `notes.csv`.
+    make a new folder, with who and which case in `notes.csv`. The files of a private corpus are its owner's alone.
 
     Raises:
         DataError: what the format cannot hold, or a folder that is not empty. Nothing is written then.
     """
     path = Path(path)
     by_ending = {".xml": "medtxt", ".jsonl": "jsonl"}
-    format = format or by_ending.get(path.suffix, "")
+    format = format or by_ending.get(path.suffix.lower(), "")
     if format not in FORMATS or not FORMATS[format].write:
         writable = ", ".join(name for name, f in FORMATS.items() if f.write)
         raise DataError(f"{path}: name a format that can be written ({writable}), or end it in .xml or .jsonl")
-    if found := [sentence for document in corpus for sentence in problems(document)]:
-        raise DataError(f"{path}: {found[0]}; mend the corpus first")
+    if sentences := [sentence for document in corpus for sentence in problems(document)]:
+        raise DataError(f"{path}: {sentences[0]}; correct the corpus first")
     if FORMATS[format].folder and path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise DataError(f"{path}: is there already; name a new folder, so that nothing of yours is overwritten")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as beside:
-        draft = Path(beside) / path.name
+    beside = part_of(path)
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(mode=0o700)
+    try:
+        draft = beside / path.name
         _write_and_judge(corpus, draft, format, path)
         if path.is_dir():
             path.rmdir()
         os.replace(draft, path)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
 
 
 def _write_and_judge(corpus: Corpus, draft: Path, format: str, path: Path) -> None:
@@ -230,7 +300,9 @@ def _write_and_judge(corpus: Corpus, draft: Path, format: str, path: Path) -> No
         if chosen.folder:
             write_table(corpus, draft)
             how |= {"meta": TABLE} if (draft / TABLE).exists() else {}
-        back = read_corpus(draft, format, **how)
+        back = read_corpus(
+            draft, format, "any" if corpus.private else None, private=corpus.private, unannotated=True, **how
+        )
     except UnicodeEncodeError:
         raise DataError(
             f"{path}: a lone surrogate is no character that {format} can hold; write JSONL instead"
@@ -242,7 +314,7 @@ def _write_and_judge(corpus: Corpus, draft: Path, format: str, path: Path) -> No
     if chosen.folder:
         expected = sorted(expected, key=lambda d: d.id)
         back = replace(back, documents=tuple(sorted(back, key=lambda d: d.id)))
-    lost = next((f'document "{a.id}"' for a, b in zip(expected, back, strict=False) if not _same(a, b)), None)
+    lost = next((f'document "{shown_id(a)}"' for a, b in zip(expected, back, strict=False) if not _same(a, b)), None)
     if lost is None and dict(corpus.meta) != dict(back.meta):
         lost = "what the corpus says about itself (its meta)"
     if lost:

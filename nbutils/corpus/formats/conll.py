@@ -1,7 +1,7 @@
-"""CoNLL columns with IOB2 labels: a token a line, its label in the last column, blank lines between sentences.
+"""CoNLL columns with IOB2 labels: one token per line, its label in the last column, blank lines between sentences.
 
-Knows tokens and labels. The file does not say how tokens make a text, so the user does (`join`); with offsets in the
-second and third column and the text in a `# text =` line, as written here, the text comes back exactly.
+The file does not say how tokens make a text, so the user does (`join`); with offsets in the second and third column and
+the text in a `# text =` line, as written here, the text comes back exactly.
 """
 
 from __future__ import annotations
@@ -13,179 +13,198 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nbutils.corpus import Corpus, Document, Entity
-from nbutils.corpus.formats.reading import Located, Read, Reading, label_of, settled
-from nbutils.files import DataError, text_of, written_whole
+from nbutils.corpus.formats.reading import Located, Read, Reading
+from nbutils.files import MAX_DIGITS, DataError, Fault, Place, Remark, json_of, rows_of, text_of, written_whole
+from nbutils.privacy import shown_id
 
 LABEL = re.compile(r"O|[BI]-\S+")
 COMMENT = re.compile(r"# (id|meta|text) = (.*)")  # as in CoNLL-U; a token "#" is followed by its columns, not by these
+MAX_OFFSET = 10_000_000  # characters; gaps between tokens are filled up, so an offset costs memory
+
+
+@dataclass(frozen=True)
+class _Token:
+    word: str
+    label: str
+    place: Place
+    offsets: tuple[int, int] = (0, 0)  # as the file has them, if it does
 
 
 @dataclass
 class _Note:
-    """The lines of one document: tokens with their offsets if given, sentences, and what comments say."""
+    """The lines of one document: sentences of tokens, and what comments say."""
 
-    place: str
-    comments: dict[str, object] = field(default_factory=dict)
-    sentences: list[list[tuple[str, tuple[int, int] | None, str, str]]] = field(default_factory=lambda: [[]])
+    place: Place
+    id: str | None = None
+    text: str | None = None
+    meta: dict[str, str] = field(default_factory=dict)
+    sentences: list[list[_Token]] = field(default_factory=lambda: [[]])
+
+    def spoken(self) -> list[list[_Token]]:
+        return [sentence for sentence in self.sentences if sentence]
 
 
-def read_conll(path: Path, how: Reading) -> Read:
+def read_conll(path: Path, how: Reading, read: Read) -> None:
     """The documents of one file. Ids are those of `# id =` lines, else the file's name and the document's number.
 
-    Raises:
-        DataError: `join` or, without -DOCSTART-, `documents` is not declared; a label that is not IOB2; offsets that
-            do not fit.
+    Faults: `join` or, without -DOCSTART-, `documents` is not declared; a number of columns that changes; a label that
+    is not IOB2; offsets that do not fit.
     """
+    where = how.at(path)
     if how.join is None:
-        raise DataError(
-            f"{path}: the file does not say how tokens make a text; say `join: none` (Japanese), `join: space` "
-            "(English) or `join: offsets` (columns 2 and 3) in the study file"
-        )
-    notes = list(_notes(path, text_of(path, how.encoding), how))
-    read = Read([])
+        ways = "`join: none` (Japanese), `join: space` (English) or `join: offsets` (columns 2 and 3)"
+        raise Fault(where, "the file does not say how tokens make a text", f"say {ways} in the study file")
+    notes = list(_notes(where, text_of(path, how.encoding, where), how, read))
     for number, note in enumerate(notes, 1):
-        id = note.comments.get("id", path.stem if how.documents == "file" else f"{path.stem}-{number:03d}")
-        text, offsets = _text(note, how, read)
-        found: list[Located] = []
-        for start, end, label, place in _spans(note, offsets):
-            named = label_of(label, how, read)
-            if named is not None:
-                found.append(Located(Entity(start, end, named), place))
-        read.documents.append(Document(str(id), text, settled(found, text, how, read), note.comments.get("meta", {})))
-    return read
+        with read.noting():
+            text, offsets = _text_by_offsets(note, read) if how.join == "offsets" else _text(note, how)
+            marked = [
+                Located(Entity(start, end, label), place) for start, end, label, place in _spans(note, offsets, read)
+            ]
+            id = note.id or (path.stem if how.documents == "file" else f"{path.stem}-{number:03d}")
+            read.add(id, text, marked, how, note.place, meta=note.meta)
 
 
-def _notes(path: Path, content: str, how: Reading) -> Iterator[_Note]:
+def _notes(where: Place, content: str, how: Reading, read: Read) -> Iterator[_Note]:
     """The file cut into documents, as -DOCSTART- lines or the user say."""
-    rows = [line.removesuffix("\r") for line in content.split("\n")]
+    rows = rows_of(content)
     begun = [line.startswith("-DOCSTART-") for line in rows]
     way = how.documents or ("docstart" if any(begun) else None)
     if way is None or (way == "docstart" and not any(begun)):
-        raise DataError(
-            f"{path}: there is no -DOCSTART- line; say `documents: blank` (blank lines divide notes) or "
-            "`documents: file` (the file is one note) in the study file"
+        fix = (
+            "say `documents: blank` (blank lines divide notes) or `documents: file` (the file is one note) in the "
+            "study file"
         )
+        raise Fault(where, "there is no -DOCSTART- line", fix)
     note: _Note | None = None
+    columns = _Columns(where, how)
     for number, line in enumerate(rows, 1):
-        place = f"{path}, line {number}"
+        place = Place(f"{where}, line {number}")
         if begun[number - 1]:
-            if note:
-                yield from _if_any(note)
+            if note and (note.sentences != [[]] or note.text is not None or note.id is not None):
+                yield note
             note = _Note(place)
         elif line.strip(" \t"):
-            if note is None and way == "docstart":
-                raise DataError(
-                    f"{place}: tokens before the first -DOCSTART-; begin the first note with that line, too"
-                )
-            note = note or _Note(place)
-            if match := COMMENT.fullmatch(line):
-                note.comments[match[1]] = _comment(match, place)
-            else:
-                note.sentences[-1].append(_token(line, place, how))
+            with read.noting():
+                if note is None and way == "docstart":
+                    fix = "begin the first note with that line, too"
+                    raise Fault(place, "tokens before the first -DOCSTART-", fix)
+                note = note or _Note(place)
+                if match := COMMENT.fullmatch(line):
+                    _comment(note, match[1], match[2], place)
+                else:
+                    note.sentences[-1].append(columns.token(line, number, place))
         elif note and note.sentences[-1]:
             if way == "blank":
                 yield note
                 note = None
             else:
                 note.sentences.append([])
-    if note:
-        yield from _if_any(note)
-
-
-def _if_any(note: _Note) -> Iterator[_Note]:
-    if note.sentences != [[]] or note.comments:
+    if note and (note.sentences != [[]] or note.text is not None or note.id is not None):
         yield note
 
 
-def _comment(match: re.Match[str], place: str) -> object:
-    try:
-        value = json.loads(match[2])
-    except (ValueError, RecursionError):
-        value = None
-    fits = isinstance(value, str)
-    if match[1] == "meta":
+def _comment(note: _Note, key: str, value: str, place: Place) -> None:
+    fix = "put text in double quotes, as JSON does"
+    value = json_of(value, place, fix)
+    if key == "meta":
         fits = isinstance(value, dict) and all(isinstance(v, str) for v in value.values())
+    else:
+        fits = isinstance(value, str)
     if not fits:
-        raise DataError(f"{place}: after `# {match[1]} =` a JSON string (for meta an object of strings) is needed")
-    return value
+        needed = Place("a JSON object of strings" if key == "meta" else "a JSON string")
+        raise Fault(place, "behind `# {} =` {} is needed", fix, Place(key), needed)
+    setattr(note, key, value)
 
 
-def _token(line: str, place: str, how: Reading) -> tuple[str, tuple[int, int] | None, str, str]:
-    """Token, offsets if they are declared, label and place of one line; columns at tabs, else at spaces."""
-    columns = line.split("\t") if "\t" in line else line.split()
-    needed = 4 if how.join == "offsets" else 2
-    if len(columns) < needed or not columns[0]:
-        raise DataError(
-            f"{place}: {len(columns)} columns where {needed} at least are needed; the label is the last one"
-        )
-    if not LABEL.fullmatch(columns[-1]):
-        raise DataError(f'{place}: the label "{columns[-1]}" is not IOB2; use O, B-TYPE and I-TYPE')
-    offsets = None
-    if how.join == "offsets":
-        if not (columns[1].isdecimal() and columns[2].isdecimal()):
-            raise DataError(f"{place}: columns 2 and 3 are no offsets; say `join: none` or `join: space`, or mend them")
-        offsets = int(columns[1]), int(columns[2])
-    return columns[0], offsets, columns[-1], place
+class _Columns:
+    """Lines of one file cut into columns, the number of which the first line sets."""
+
+    def __init__(self, where: Place, how: Reading):
+        self.where, self.how = where, how
+        self.first: tuple[int, int] | None = None  # columns, line
+
+    def token(self, line: str, number: int, place: Place) -> _Token:
+        """Columns at tabs, else at blanks (U+0020); any other white space, such as U+3000, belongs to the token."""
+        columns = line.split("\t") if "\t" in line else re.split(" +", line.strip(" "))
+        needed = 4 if self.how.join == "offsets" else 2
+        if len(columns) < needed or not columns[0]:
+            fix = "the label is the last one; columns are divided by a tab or by blanks"
+            raise Fault(place, "{} columns where {} at least are needed", fix, len(columns), needed)
+        self.first = self.first or (len(columns), number)
+        if len(columns) != self.first[0]:
+            fix = "every line needs the same columns; divide them by tabs if tokens hold blanks"
+            raise Fault(place, "{} columns where line {} has {}", fix, len(columns), self.first[1], self.first[0])
+        if not LABEL.fullmatch(columns[-1]):
+            raise Fault(place, 'the label "{}" is not IOB2', "use O, B-TYPE and I-TYPE", columns[-1])
+        if self.how.join != "offsets":
+            return _Token(columns[0], columns[-1], place)
+        if not all(re.fullmatch("[0-9]+", c) for c in columns[1:3]):
+            fix = "say `join: none` or `join: space`, or correct them"
+            raise Fault(place, "columns 2 and 3 are no offsets", fix)
+        if any(len(c) > MAX_DIGITS or int(c) > MAX_OFFSET for c in columns[1:3]):
+            raise Fault(place, "an offset lies beyond {} characters", "correct it", Place(f"{MAX_OFFSET:,}"))
+        return _Token(columns[0], columns[-1], place, (int(columns[1]), int(columns[2])))
 
 
-def _text(note: _Note, how: Reading, read: Read) -> tuple[str, list[list[tuple[int, int]]]]:
+def _text(note: _Note, how: Reading) -> tuple[str, list[list[tuple[int, int]]]]:
     """The note's text and the offsets of every token in it."""
-    if how.join == "offsets":
-        return _text_by_offsets(note, read)
     between = " " if how.join == "space" else ""
     pieces, offsets, at = [], [], 0
-    for k, sentence in enumerate(s for s in note.sentences if s):
+    for k, sentence in enumerate(note.spoken()):
         offsets.append([])
-        for j, (token, *_) in enumerate(sentence):
+        for j, token in enumerate(sentence):
             before = between if j else "\n" if k else ""
-            pieces.append(before + token)
-            offsets[-1].append((at + len(before), at + len(before) + len(token)))
-            at += len(before) + len(token)
+            pieces.append(before + token.word)
+            offsets[-1].append((at + len(before), at + len(before) + len(token.word)))
+            at += len(before) + len(token.word)
     return "".join(pieces), offsets
 
 
 def _text_by_offsets(note: _Note, read: Read) -> tuple[str, list[list[tuple[int, int]]]]:
     """The declared text; without one the gaps between tokens become spaces, or a line break between sentences."""
-    declared, pieces, offsets, at = note.comments.get("text"), [], [], 0
-    for k, sentence in enumerate(s for s in note.sentences if s):
+    pieces, offsets, at = [], [], 0
+    for k, sentence in enumerate(note.spoken()):
         offsets.append([])
-        for j, (token, (start, end), _, place) in enumerate(sentence):
-            if start < at or end - start != len(token):
-                raise DataError(f"{place}: the offsets {start}–{end} do not fit the token or overlap the one before")
-            if declared is not None and declared[start:end] != token:
-                raise DataError(f"{place}: the `# text =` of this note has other characters at {start}–{end}")
+        for j, token in enumerate(sentence):
+            start, end = token.offsets
+            if start < at or end - start != len(token.word):
+                what = "the offsets {}–{} do not fit the token or overlap the one before"
+                raise Fault(token.place, what, "correct them", start, end)
+            if note.text is not None and note.text[start:end] != token.word:
+                what = "the `# text =` of this note has other characters at {}–{}"
+                raise Fault(token.place, what, "correct the offsets or the text", start, end)
             gap = " " * (start - at)
-            pieces += ["\n" + gap[1:] if k and not j and gap else gap, token]
+            pieces += ["\n" + gap[1:] if k and not j and gap else gap, token.word]
             offsets[-1].append((start, end))
             at = end
-    if declared is None:
-        read.left_out["texts between tokens, where spaces stand now (there is no `# text =` line)"] += 1
-    return "".join(pieces) if declared is None else str(declared), offsets
+    if note.text is None:
+        read.skip("texts between tokens, where spaces stand now (there is no `# text =` line)")
+    return "".join(pieces) if note.text is None else note.text, offsets
 
 
-def _spans(note: _Note, offsets: list[list[tuple[int, int]]]) -> Iterator[tuple[int, int, str, str]]:
-    """Start, end, type and place of every entity; refuses what is not IOB2."""
-    for sentence, spans in zip((s for s in note.sentences if s), offsets, strict=True):
-        open_: tuple[int, int, str, str] | None = None
-        for (*_, label, place), (start, end) in zip(sentence, spans, strict=True):
-            mark, _, kind = label.partition("-")
-            if mark == "I":
-                if open_ is None or open_[2] != kind:
-                    raise DataError(
-                        f"{place}: {label} follows no entity of its type; in IOB2 an entity begins with B-{kind}"
-                    )
+def _spans(note: _Note, offsets: list[list[tuple[int, int]]], read: Read) -> Iterator[tuple[int, int, str, Place]]:
+    """Start, end, type and place of every entity; what is not IOB2 is a fault."""
+    for sentence, spans in zip(note.spoken(), offsets, strict=True):
+        open_: tuple[int, int, str, Place] | None = None
+        for token, (start, end) in zip(sentence, spans, strict=True):
+            mark, _, kind = token.label.partition("-")
+            if mark == "I" and open_ is not None and open_[2] == kind:
                 open_ = (open_[0], end, kind, open_[3])
                 continue
             if open_:
                 yield open_
-            open_ = (start, end, kind, place) if mark == "B" else None
+            open_ = None if mark == "O" else (start, end, kind, token.place)
+            if mark == "I":
+                fix = "in IOB2 an entity begins with B-TYPE"
+                read.faults.append(Remark(token.place, "{} follows no entity of its type", fix, (token.label,)))
         if open_:
             yield open_
 
 
 def write_conll(corpus: Corpus, path: Path) -> None:
-    """One token a character that is no white space, with offsets; ids, meta and texts in comment lines."""
-    with written_whole(path) as file:
+    """One token per character that is no white space, with offsets; ids, meta and texts in comment lines."""
+    with written_whole(path, private=corpus.private) as file:
         for document in corpus:
             file.writelines(f"{line}\n" for line in _lines(document))
 
@@ -199,13 +218,13 @@ def _lines(document: Document) -> Iterator[str]:
     for e in document.entities:
         if e.certainty is not None or e.attributes:
             raise DataError(
-                f'document "{document.id}": entity {e.start}–{e.end} has a certainty or attributes, which IOB2 cannot '
-                "hold; write brat, or leave them out first with corpus.spans_only"
+                f'document "{shown_id(document)}": entity {e.start}–{e.end} has a certainty or attributes, which IOB2 '
+                "cannot hold; write brat, or leave them out first with corpus.spans_only"
             )
         if any(document.text[k].isspace() for k in (e.start, e.end - 1)):
             raise DataError(
-                f'document "{document.id}": entity {e.start}–{e.end} begins or ends with white space, which is no '
-                "token; write JSONL instead"
+                f'document "{shown_id(document)}": entity {e.start}–{e.end} begins or ends with white space, which '
+                "is no token; write JSONL instead"
             )
         labels[e.start : e.end] = [f"I-{e.label}"] * (e.end - e.start)
         labels[e.start] = f"B-{e.label}"

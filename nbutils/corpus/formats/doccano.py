@@ -1,6 +1,6 @@
 """doccano's JSONL export of sequence labelling: older (`label: [[start, end, type]]`) and newer (`entities`).
 
-Knows the two shapes. Strings beside the text (a case, a physician that were imported with it) are the note's meta.
+Strings beside the text (a case, a physician that were imported with it) are the note's meta.
 """
 
 from __future__ import annotations
@@ -9,81 +9,63 @@ import json
 from pathlib import Path
 from typing import Any
 
-from nbutils.corpus import Corpus, Document, Entity
-from nbutils.corpus.formats.reading import (
-    Located,
-    Read,
-    Reading,
-    check_offsets_declared,
-    further_values,
-    label_of,
-    offset_reader,
-    settled,
-)
-from nbutils.files import DataError, text_of, written_whole
+from nbutils.corpus import Corpus, Entity
+from nbutils.corpus.formats.offsets import check_declared, offset_reader
+from nbutils.corpus.formats.reading import Located, Read, Reading, further_values
+from nbutils.files import DataError, Fault, Place, json_of, rows_of, text_of, written_whole
+from nbutils.privacy import shown_id
 
 OWN_KEYS = frozenset(["id", "text", "data", "label", "labels", "entities", "relations", "Comments", "comments", "cats"])
+_AGAIN = "export JSONL from doccano again"
 
 
-def read_doccano(path: Path, how: Reading) -> Read:
-    """One document a line, named by doccano's `id`, else by the file and its line.
+def read_doccano(path: Path, how: Reading, read: Read) -> None:
+    """One document per line, named by doccano's `id`, else by the file and its line.
 
-    Raises:
-        DataError: a line of another shape; spans that are not sound; offsets that may mean two things.
+    Faults: a line of another shape; spans that are not sound; offsets that may mean two things.
     """
-    read, line_of = Read([]), {}
-    for number, line in enumerate(text_of(path, how.encoding).split("\n"), 1):
+    where = how.at(path)
+    for number, line in enumerate(rows_of(text_of(path, how.encoding, where)), 1):
         if line.strip():
-            document = _document(line, f"{path.stem}-{number:03d}", f"{path}, line {number}", how, read)
-            if document.id in line_of:
-                raise DataError(
-                    f'{path}, line {number}: the id "{document.id}" stands already in line {line_of[document.id]}; '
-                    "export one annotator's file only, or give every document an id of its own"
-                )
-            line_of[document.id] = number
-            read.documents.append(document)
-    return read
+            with read.noting():
+                _read_line(line, f"{path.stem}-{number:03d}", Place(f"{where}, line {number}"), how, read)
 
 
-def _document(line: str, default_id: str, where: str, how: Reading, read: Read) -> Document:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{where}, column {getattr(error, 'colno', 1)}: not JSON; export JSONL from doccano") from None
+def _read_line(line: str, default_id: str, where: Place, how: Reading, read: Read) -> None:
+    row = json_of(line, where, _AGAIN)
     text = row.get("text", row.get("data")) if isinstance(row, dict) else None
     if not isinstance(text, str):
-        raise DataError(f'{where}: an object with the string "text" is needed; export JSONL from doccano')
+        raise Fault(where, 'an object with the string "text" is needed', _AGAIN)
+    id = row.get("id", default_id)
+    if isinstance(id, bool) or not isinstance(id, int | str):
+        raise Fault(where, '"id" must be a number or a string', _AGAIN)
     shapes = [key for key in ("entities", "label", "labels") if key in row]
     if len(shapes) != 1:
-        raise DataError(f'{where}: exactly one of "entities" and "label" is needed; export it anew from doccano')
-    given = [_span(span, f"{where}, {shapes[0]} {k}") for k, span in enumerate(_list(row[shapes[0]], where), 1)]
-    check_offsets_declared(text, [end for _, end, _, _ in given], how, where)
-    to_code_points, found = offset_reader(text, how.offsets), []
-    for start, end, label, place in given:
-        named = label_of(label, how, read)
-        if named is not None:
-            found.append(Located(Entity(to_code_points(start), to_code_points(end), named), place))
+        raise Fault(where, 'exactly one of "entities" and "label" is needed', _AGAIN)
+    if not isinstance(row[shapes[0]], list):
+        raise Fault(where, "{} must be a list of entities", _AGAIN, Place(shapes[0]))
+    given: list[tuple[int, int, str, Place]] = []
+    for k, span in enumerate(row[shapes[0]], 1):
+        with read.noting():
+            given.append(_span(span, Place(f"{where}, {shapes[0]} {k}")))
+    check_declared(text, [(a, b, None) for a, b, label, _ in given if how.wants(label)], how.offsets, where)
+    to_code_points = offset_reader(text, how.offsets)
+    marked = [
+        Located(Entity(to_code_points(start), to_code_points(end), label), place, None, [(start, end)])
+        for start, end, label, place in given
+    ]
     for key in ("relations", "Comments", "comments"):
-        read.left_out[key.lower()] += len(row.get(key) or [])
-    return Document(str(row.get("id", default_id)), text, settled(found, text, how, read), _meta(row, read))
+        read.skip(key.lower(), n=len(row[key]) if isinstance(row.get(key), list) else 0)
+    read.add(str(id), text, marked, how, where, meta=_meta(row, read), annotated=bool(row[shapes[0]]))
 
 
-def _list(value: Any, where: str) -> list[Any]:
-    if not isinstance(value, list):
-        raise DataError(f"{where}: a list of entities is needed; export it anew from doccano")
-    return value
-
-
-def _span(span: Any, place: str) -> tuple[int, int, str, str]:
+def _span(span: Any, place: Place) -> tuple[int, int, str, Place]:
     if isinstance(span, dict):
         span = [span.get("start_offset"), span.get("end_offset"), span.get("label")]
-    if not (isinstance(span, list) and len(span) == 3 and type(span[0]) is type(span[1]) is int and _is_name(span[2])):
-        raise DataError(f"{place}: start, end and type of an entity are needed (two whole numbers and a name)")
+    numbers = isinstance(span, list) and len(span) == 3 and type(span[0]) is type(span[1]) is int
+    if not (numbers and isinstance(span[2], str) and span[2]):
+        raise Fault(place, "start, end and type of an entity are needed (two whole numbers and a name)", _AGAIN)
     return span[0], span[1], span[2], place
-
-
-def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and value != ""
 
 
 def _meta(row: dict[str, Any], read: Read) -> dict[str, str]:
@@ -95,13 +77,13 @@ def _meta(row: dict[str, Any], read: Read) -> dict[str, str]:
 
 def write_doccano(corpus: Corpus, path: Path) -> None:
     """JSONL that doccano imports (column `text`, label `label`); offsets count code points."""
-    with written_whole(path) as file:
+    with written_whole(path, private=corpus.private) as file:
         for document in corpus:
             for e in document.entities:
                 if e.certainty is not None or e.attributes:
                     raise DataError(
-                        f'document "{document.id}": entity {e.start}–{e.end} has a certainty or attributes, which '
-                        "doccano cannot hold; write brat, or leave them out first with corpus.spans_only"
+                        f'document "{shown_id(document)}": entity {e.start}–{e.end} has a certainty or attributes, '
+                        "which doccano cannot hold; write brat, or leave them out first with corpus.spans_only"
                     )
             row = {"id": document.id, "text": document.text, "label": [list(e.key) for e in sorted(document.entities)]}
             file.write(json.dumps(row | dict(document.meta), ensure_ascii=False) + "\n")

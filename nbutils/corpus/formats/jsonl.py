@@ -1,4 +1,4 @@
-"""JSON Lines, our own form: one document a line, any text and every attribute survives."""
+"""JSON Lines, our own form: one document per line, any text and every attribute survives."""
 
 from __future__ import annotations
 
@@ -8,63 +8,77 @@ from pathlib import Path
 from typing import Any
 
 from nbutils.corpus import Corpus, Document, Entity, problems
-from nbutils.corpus.formats.reading import Read, Reading
-from nbutils.files import DataError, text_of, written_whole
+from nbutils.corpus.formats.reading import Located, Read, Reading
+from nbutils.files import DataError, Fault, Place, json_of, rows_of, text_of, written_whole
+from nbutils.privacy import shown_id
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SURROGATE_HALVES = re.compile("[\ud800-\udbff][\udc00-\udfff]")
+_ROW = 'write one object per line, with the strings "id" and "text"'
 
 
-def read_jsonl(path: Path, how: Reading) -> Read:
-    """One JSON object a line: `id`, `text`, `entities` (start, end, label, certainty, attributes), `meta`."""
-    documents: list[Document] = []
-    line_of: dict[str, int] = {}
-    for number, line in enumerate(text_of(path, how.encoding).split("\n"), 1):
+def read_jsonl(path: Path, how: Reading, read: Read) -> None:
+    """One JSON object per line: `id`, `text`, `entities` (start, end, label, certainty, attributes), `meta`."""
+    where = how.at(path)
+    for number, line in enumerate(rows_of(text_of(path, how.encoding, where)), 1):
         if line.strip():
-            document = jsonl_document(line, f"{path}, line {number}")
-            if document.id in line_of:
-                raise DataError(
-                    f'{path}, line {number}: the id "{document.id}" stands already in line {line_of[document.id]}; '
-                    "every document needs one of its own"
-                )
-            line_of[document.id] = number
-            documents.append(document)
-    return Read(documents)
+            with read.noting():
+                _read_line(line, Place(f"{where}, line {number}"), how, read)
+
+
+def _read_line(line: str, where: Place, how: Reading, read: Read) -> None:
+    row, meta = _row(line, where)
+    marked = []
+    for number, given in enumerate(_entities(row, where), 1):
+        place = Place(f"{where}, entity {number}")
+        with read.noting():
+            try:
+                entity = entity_from_json(given)
+            except ValueError as error:
+                raise Fault(place, str(error), "correct it") from None
+            quoted = given.get("text")
+            if not isinstance(quoted, str | None):
+                raise Fault(place, 'its "text" must be a string', "correct it or leave it out")
+            marked.append(Located(entity, place, quoted))
+    read.add(row["id"], row["text"], marked, how, where, meta=meta, annotated=bool(row.get("entities")))
+
+
+def _row(line: str, where: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """The object of a line and its meta, its entities not yet looked at."""
+    row = json_of(line, where, _ROW)
+    if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in ("id", "text")) or not row["id"]:
+        raise Fault(where, 'an object with the strings "id" (not empty) and "text" is needed', _ROW)
+    if unknown := set(row) - {"id", "text", "entities", "meta"}:
+        raise Fault(where, 'unknown key "{}"', 'put further facts about the note under "meta"', min(unknown))
+    meta = row.get("meta", {})
+    if not isinstance(meta, dict) or not all(isinstance(v, str) for v in meta.values()):
+        raise Fault(where, '"meta" must be an object whose values are strings', "put numbers in quotes")
+    return row, meta
+
+
+def _entities(row: dict[str, Any], where: str) -> list[dict[str, Any]]:
+    rows = row.get("entities", [])
+    if not isinstance(rows, list) or not all(isinstance(given, dict) for given in rows):
+        raise Fault(where, '"entities" must be a list of objects', 'each has "start", "end" and "label"')
+    return rows
 
 
 def jsonl_document(line: str, where: str, *, bare: bool = False) -> Document:
-    """The document of one line of JSON Lines; `bare` passes over its entities, whatever they are.
+    """The document of one line of JSON Lines, its entities as they are; `bare` passes over them, whatever they are.
 
     Raises:
-        DataError: any other shape; `where` opens the sentence.
+        DataError: any other shape; `where` opens the sentence, which quotes nothing.
     """
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:  # ValueError: a number of thousands of digits, too
-        column = getattr(error, "colno", 1)
-        raise DataError(f"{where}, column {column}: not JSON; write one object a line") from None
-    if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in ("id", "text")) or not row["id"]:
-        raise DataError(f'{where}: an object with the strings "id" (not empty) and "text" is needed')
-    if unknown := set(row) - {"id", "text", "entities", "meta"}:
-        raise DataError(f'{where}: unknown key "{min(unknown)}"; put further facts about the note under "meta"')
-    meta = row.get("meta", {})
-    if not isinstance(meta, dict) or not all(isinstance(v, str) for v in meta.values()):
-        raise DataError(f'{where}: "meta" must be an object whose values are strings')
+    row, meta = _row(line, where)
     if bare:
         return Document(row["id"], row["text"], (), meta)
     try:
         entities = entities_from_json(row.get("entities", []))
     except ValueError as error:
-        raise DataError(f"{where}: {error}") from None
+        raise Fault(where, str(error), "correct it") from None
     document = Document(row["id"], row["text"], entities, meta)
-    if found := problems(document):
-        raise DataError(f"{where}: {found[0]}; mend the offsets (0-based code points, end not included)")
-    for entity, given in zip(entities, row.get("entities", []), strict=True):
-        if given.get("text", document.surface(entity)) != document.surface(entity):
-            raise DataError(
-                f'{where}: the text at entity {entity.start}–{entity.end} is not what its own "text" says; '
-                "mend the offsets (0-based code points, end not included)"
-            )
+    if problems(document):
+        raise Fault(where, "its entities overlap or do not lie in the text", "correct the offsets")
     return document
 
 
@@ -72,7 +86,7 @@ def entities_from_json(rows: Any) -> tuple[Entity, ...]:
     """Entities as `entity_to_json` wrote them (their surface may stand beside as `text`).
 
     Raises:
-        ValueError: any other shape, in words that a person understands.
+        ValueError: any other shape, in words that a person understands and that quote nothing.
     """
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ValueError('"entities" must be a list of objects')
@@ -80,8 +94,8 @@ def entities_from_json(rows: Any) -> tuple[Entity, ...]:
 
 
 def entity_from_json(row: dict[str, Any]) -> Entity:
-    if unknown := set(row) - {"start", "end", "label", "certainty", "attributes", "score", "text"}:
-        raise ValueError(f'an entity has the unknown key "{min(unknown)}"; put further facts under "attributes"')
+    if set(row) - {"start", "end", "label", "certainty", "attributes", "score", "text"}:
+        raise ValueError('an entity has an unknown key; put further facts under "attributes"')
     if type(row.get("start")) is not int or type(row.get("end")) is not int:
         raise ValueError('every entity needs "start" and "end" as whole numbers')
     label, certainty, attributes = row.get("label", "d"), row.get("certainty"), row.get("attributes", {})
@@ -106,13 +120,13 @@ def entity_to_json(entity: Entity) -> dict[str, Any]:
 
 
 def write_jsonl(corpus: Corpus, path: str | Path) -> None:
-    """Write one JSON object a line; any text survives, lone surrogates too.
+    """Write one JSON object per line; any text survives, lone surrogates too.
 
     Raises:
         DataError: two halves of a surrogate pair side by side, which every JSON reader joins into one character; two
             attributes of one name on an entity. Nothing is written then.
     """
-    with written_whole(path) as file:
+    with written_whole(path, private=corpus.private) as file:
         file.writelines(map(jsonl_line, corpus))
 
 
@@ -125,7 +139,7 @@ def jsonl_line(document: Document) -> str:
     for e in document.entities:
         if len(dict(e.attributes)) < len(e.attributes):
             raise DataError(
-                f'document "{document.id}": entity {e.start}–{e.end} has two attributes of one name, which JSON '
+                f'document "{shown_id(document)}": entity {e.start}–{e.end} has two attributes of one name, which JSON '
                 "cannot hold; rename or drop one"
             )
     row = {
@@ -137,7 +151,8 @@ def jsonl_line(document: Document) -> str:
     line = json.dumps(row, ensure_ascii=False)
     if _SURROGATE_HALVES.search(line):
         raise DataError(
-            f"document {document.id!r}: two halves of a surrogate pair side by side; decode its text as UTF-16 first"
+            f"document {shown_id(document)!r}: two halves of a surrogate pair side by side; "
+            "decode its text as UTF-16 first"
         )
     # Lone surrogates are no UTF-8; \uXXXX escapes carry them.
     return (json.dumps(row) if _SURROGATE.search(line) else line) + "\n"

@@ -1,119 +1,138 @@
 """Label Studio's JSON export of text labelling: tasks with annotations with results (not JSON-MIN).
 
-Knows labels on spans of `data.text` and choices made for a span. Other strings under `data` are the note's meta.
+Labels on spans of `data.text` and choices made for a span are read. Other strings under `data` are the note's meta.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nbutils.corpus import Corpus, Document, Entity
-from nbutils.corpus.formats.medtxt import CERTAINTIES
-from nbutils.corpus.formats.reading import (
-    Located,
-    Read,
-    Reading,
-    check_offsets_declared,
-    further_values,
-    label_of,
-    offset_reader,
-    settled,
-)
-from nbutils.files import DataError, text_of, written_whole
+from nbutils.corpus import CERTAINTIES, Corpus, Document, Entity
+from nbutils.corpus.formats.offsets import check_declared, offset_reader, same_words
+from nbutils.corpus.formats.reading import Located, Read, Reading, further_values, listed
+from nbutils.files import DataError, Fault, Place, json_of, text_of, written_whole
+from nbutils.privacy import shown_id
+
+_AGAIN = "export the project again as JSON (not JSON-MIN, not CSV)"
 
 
-def read_labelstudio(path: Path, how: Reading) -> Read:
-    """One document a task, named by `data.id` if that is a string, else by the task's own number.
+@dataclass(frozen=True)
+class _Region:
+    """A labelled span as the export has it."""
+
+    id: str
+    start: int
+    end: int
+    label: str
+    quoted: str | None
+    place: Place
+
+
+def read_labelstudio(path: Path, how: Reading, read: Read) -> None:
+    """One document per task, named by `data.id` if that is a string, else by the task's own number.
 
     A skipped annotation (`was_cancelled`) is none. Choices per region become attributes of the entity; one named
-    `certainty` with a value that MedTxt knows becomes its certainty.
+    `certainty` with a value that MedTxt knows becomes its certainty. Spans of <HyperText> are read where the export
+    quotes the text at their offsets, so that no markup can have shifted them.
 
-    Raises:
-        DataError: another export, a task that nobody or more than one person annotated, spans that are not sound or
-            do not fit the text that the export quotes, offsets that may mean two things.
+    Faults: another export, a task that nobody or more than one person annotated, spans that are not sound or do not
+    fit the text that the export quotes, offsets that may mean two things.
     """
-    try:
-        tasks = json.loads(text_of(path, how.encoding))
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, DataError):
-            raise
-        place = f", line {error.lineno}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
-        raise DataError(f"{path}{place}: not JSON; export the project anew as JSON") from None
+    where = how.at(path)
+    tasks = json_of(text_of(path, how.encoding, where), where, _AGAIN, lines=True)
     if not isinstance(tasks, list):
-        raise DataError(f"{path}: a list of tasks is needed; export the project as JSON")
-    read = Read([])
-    seen: set[str] = set()
+        raise Fault(where, "a list of tasks is needed", _AGAIN)
     for number, task in enumerate(tasks, 1):
-        document = _document(task, number, path, how, read)
-        if document.id in seen:
-            raise DataError(f'{path}, task {number}: the id "{document.id}" stands twice; give every task its own')
-        seen.add(document.id)
-        read.documents.append(document)
-    return read
+        with read.noting():
+            _read_task(task, number, Place(f"{where}, task {number}"), how, read)
 
 
-def _document(task: Any, number: int, path: Path, how: Reading, read: Read) -> Document:
-    where = f"{path}, task {number}"
+def _read_task(task: Any, number: int, where: Place, how: Reading, read: Read) -> None:
     data = task.get("data") if isinstance(task, dict) else None
     if not isinstance(data, dict) or not isinstance(data.get("text"), str):
-        raise DataError(f'{where}: there is no string "text" under "data"; export as JSON (not JSON-MIN, not CSV)')
+        raise Fault(where, 'there is no string "text" under "data"', _AGAIN)
     text = data["text"]
-    done = [a for a in task.get("annotations") or [] if isinstance(a, dict) and not a.get("was_cancelled")]
-    if len(done) != 1:
-        raise DataError(
-            f"{where}: {len(done)} finished annotations where one is needed; export one annotator's, and no task "
-            "that nobody annotated"
-        )
-    regions, choices = _regions(done[0].get("result"), where, read)
-    check_offsets_declared(text, [end for _, end, *_ in regions], how, where)
-    to_code_points, found = offset_reader(text, how.offsets), []
-    for start, end, label, quoted, region, place in regions:
-        named = label_of(label, how, read)
-        if named is None:
-            continue
-        start, end = to_code_points(start), to_code_points(end)
-        if quoted is not None and 0 <= start < end <= len(text) and _bare(text[start:end]) != _bare(quoted):
-            raise DataError(
-                f"{place}: the export quotes another text than stands at {start}–{end}; check what its offsets count "
-                "(`offsets:` in the study file), and that the task's text was not changed"
-            )
-        certainty = next((v for k, v in choices.get(region, []) if k == "certainty" and v in CERTAINTIES), None)
-        further = tuple((k, v) for k, v in choices.get(region, []) if (k, v) != ("certainty", certainty))
-        found.append(Located(Entity(start, end, named, certainty, further), place))
-    id = data["id"] if isinstance(data.get("id"), str) else str(task.get("id", number))
-    return Document(id, text, settled(found, text, how, read), _meta(data, read))
+    result = listed(_annotation(task, where).get("result"), where, "result", _AGAIN)
+    choices = _choices(result, read)
+    regions = list(_regions(result, text, where, read))
+    declare = [(r.start, r.end, r.quoted) for r in regions if how.wants(r.label)]
+    check_declared(text, declare, how.offsets, where)
+    to_code_points, marked = offset_reader(text, how.offsets), []
+    for r in regions:
+        said = choices.get(r.id, [])
+        certainty = next((v for k, v in said if k == "certainty" and v in CERTAINTIES), None)
+        further = tuple((k, v) for k, v in said if (k, v) != ("certainty", certainty))
+        entity = Entity(to_code_points(r.start), to_code_points(r.end), r.label, certainty, further)
+        marked.append(Located(entity, r.place, r.quoted, [(r.start, r.end)]))
+    own = data["id"] if isinstance(data.get("id"), str) else task.get("id", number)
+    if isinstance(own, bool) or not isinstance(own, int | str):
+        raise Fault(where, '"id" must be a number or a string', _AGAIN)
+    read.add(str(own), text, marked, how, where, meta=_meta(data, read))
 
 
-def _regions(
-    result: Any, where: str, read: Read
-) -> tuple[list[tuple[int, int, str, str | None, str, str]], dict[str, list[tuple[str, str]]]]:
-    """(start, end, type, quoted text, region, place) of every labelled span, and the choices made for a region."""
-    if not isinstance(result, list) or not all(isinstance(r, dict) for r in result):
-        raise DataError(f'{where}: "result" must be a list of objects; export the project anew as JSON')
-    regions: list[tuple[int, int, str, str | None, str, str]] = []
+def _annotation(task: dict[str, Any], where: Place) -> dict[str, Any]:
+    """The one finished annotation of a task."""
+    if "completions" in task and "annotations" not in task:
+        what = 'the annotations are called "completions", as in Annotation Lab and in Label Studio before 1.0'
+        fix = 'export the project from Label Studio 1.0 or later, or rename "completions" to "annotations" in the file'
+        raise Fault(where, what, fix)
+    given = listed(task.get("annotations"), where, "annotations", _AGAIN)
+    done = [a for a in given if not a.get("was_cancelled")]
+    if len(done) == 1:
+        return done[0]
+    if not done and task.get("drafts"):
+        fix = "submit it in Label Studio and export again, or export without such tasks"
+        raise Fault(where, "no finished annotation, only a draft", fix)
+    fix = "export one annotator's, and no task that nobody annotated"
+    raise Fault(where, "{} finished annotations where one is needed", fix, len(done))
+
+
+def _choices(result: list[dict[str, Any]], read: Read) -> dict[str, list[tuple[str, str]]]:
+    """The choices made for a labelled span, by its id; every result that is neither is counted."""
     choices: dict[str, list[tuple[str, str]]] = {}
-    spans = {str(r.get("id")) for r in result if r.get("type") == "labels"}
+    spans = {str(row.get("id")) for row in result if row.get("type") in ("labels", "hypertextlabels")}
+    for row in result:
+        value = row.get("value")
+        chosen = value.get("choices") if isinstance(value, dict) else None
+        region = str(row.get("id"))
+        if row.get("type") == "choices" and region in spans and isinstance(chosen, list) and len(chosen) == 1:
+            choices.setdefault(region, []).append((str(row.get("from_name")), str(chosen[0])))
+        elif row.get("type") not in ("labels", "hypertextlabels", "paragraphlabels"):
+            read.skip('results of the type "{}"', str(row.get("type")))
+    return choices
+
+
+def _regions(result: list[dict[str, Any]], text: str, where: Place, read: Read) -> Iterator[_Region]:
+    """Every labelled span."""
     for number, row in enumerate(result, 1):
-        place, region, value = f"{where}, result {number}", str(row.get("id")), row.get("value")
-        value = value if isinstance(value, dict) else {}
-        if row.get("type") == "labels":
-            start, end, names = value.get("start"), value.get("end"), value.get("labels")
-            if type(start) is not int or type(end) is not int or not isinstance(names, list) or len(names) != 1:
-                raise DataError(f"{place}: a span needs start and end as whole numbers and one label")
-            quoted = value.get("text") if isinstance(value.get("text"), str) else None
-            regions.append((start, end, str(names[0]), quoted, region, place))
-        elif row.get("type") == "choices" and region in spans and len(value.get("choices") or []) == 1:
-            choices.setdefault(region, []).append((str(row.get("from_name")), str(value["choices"][0])))
-        else:
-            read.left_out[f'results of the type "{row.get("type")}"'] += 1
-    return regions, choices
+        kind, place = row.get("type"), Place(f"{where}, result {number}")
+        if kind in ("labels", "hypertextlabels", "paragraphlabels"):
+            with read.noting():
+                yield _region(row, kind, text, place)
 
 
-def _bare(text: str) -> str:
-    """A text without white space: the export writes a line break as two characters, a backslash and an n."""
-    return "".join(text.replace("\\n", "\n").split())
+def _region(row: dict[str, Any], kind: str, text: str, place: Place) -> _Region:
+    value = row.get("value")
+    value = value if isinstance(value, dict) else {}
+    start, end, names = value.get("start"), value.get("end"), value.get(kind)
+    quoted = value.get("text") if isinstance(value.get("text"), str) else None
+    if kind != "labels":
+        overall = value.get("globalOffsets")
+        if isinstance(overall, dict):
+            start, end = overall.get("start"), overall.get("end")
+        numbers = type(start) is type(end) is int and 0 <= start < end <= len(text)
+        if kind == "paragraphlabels" or quoted is None or not (numbers and same_words(text[start:end], quoted)):
+            tag = "Paragraphs" if kind == "paragraphlabels" else "HyperText"
+            what = "spans of <{}> are not read, since their offsets count markup"
+            raise Fault(place, what, 'annotate with <Text name="text" value="$text"/>', Place(tag))
+    named = isinstance(names, list) and len(names) == 1 and isinstance(names[0], str)
+    if type(start) is not int or type(end) is not int or not named:
+        raise Fault(place, "a span needs start and end as whole numbers and one label", _AGAIN)
+    return _Region(str(row.get("id")), start, end, names[0], quoted, place)
 
 
 def _meta(data: dict[str, Any], read: Read) -> dict[str, str]:
@@ -126,7 +145,7 @@ def write_labelstudio(corpus: Corpus, path: Path) -> None:
 
     Offsets count code points; certainty and attributes become choices per region.
     """
-    with written_whole(path) as file:
+    with written_whole(path, private=corpus.private) as file:
         tasks = [_task(document, number) for number, document in enumerate(corpus, 1)]
         file.write(json.dumps(tasks, ensure_ascii=False, indent=1) + "\n")
 
@@ -143,6 +162,6 @@ def _task(document: Document, number: int) -> dict[str, Any]:
     data = {"text": document.text, "id": document.id}
     if clash := set(data) & set(document.meta):
         raise DataError(
-            f'document "{document.id}": its meta has a key "{min(clash)}", which the export needs; rename it'
+            f'document "{shown_id(document)}": its meta has a key "{min(clash)}", which the export needs; rename it'
         )
     return {"id": number, "data": data | dict(document.meta), "annotations": [{"result": result}]}

@@ -1,7 +1,4 @@
-"""MedTxt XML, the form of the paper's corpora: inline tags in <article>s.
-
-Knows XML without document types and entities, so that nothing is expanded and nothing fetched.
-"""
+"""MedTxt XML, the form of the paper's corpora: inline tags in <article>s, without document types and entities."""
 
 from __future__ import annotations
 
@@ -15,50 +12,63 @@ from xml.parsers import expat
 from xml.sax.saxutils import escape, quoteattr
 
 from nbutils.corpus import CERTAINTIES, MEDTXT_TAGS, Corpus, Document, Entity, problems
-from nbutils.corpus.formats.reading import Read, Reading
-from nbutils.files import DataError, bytes_of, decoded, written_whole
+from nbutils.corpus.formats.reading import Located, Read, Reading
+from nbutils.files import DataError, Fault, Place, Remark, bytes_of, decoded, written_whole
+from nbutils.privacy import shown_id
 
 STRUCTURE = {"article": "articles", "articles": "root", "metadata": "root", "root": None}
 MEDTXT_HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n<root><articles>\n'
 MEDTXT_TAIL = "</articles></root>\n"
+_FORM = "a MedTxt file is root > articles > article"
 _NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
-def read_medtxt(path: Path, how: Reading) -> Read:
+def read_medtxt(path: Path, how: Reading, read: Read) -> None:
     """Documents and metadata of a MedTxt XML file; text and offsets are exactly those between the article's tags.
 
     Document types and entities are refused, so that nothing is expanded and nothing fetched. Line ends become LF,
     as XML 1.0 (2.11) prescribes.
     """
-    data = bytes_of(path)
-    text = decoded(path, data, how.encoding) if how.encoding else _xml_text(path, data)
-    return Read(*_MedTxtReader(path).read(text))
+    where = how.at(path)
+    data = bytes_of(path, where)
+    text = decoded(where, data, how.encoding) if how.encoding else _xml_text(where, data)
+    reader = _MedTxtReader(where)
+    try:
+        reader.read(text)
+    finally:
+        read.faults += reader.faults
+    for (place, places), document in zip(reader.places, reader.documents, strict=True):
+        marked = map(Located, document.entities, places)
+        read.add(document.id, document.text, marked, how, place, meta=document.meta)
+    read.meta |= reader.meta
 
 
-def _xml_text(path: Path, data: bytes) -> str:
+def _xml_text(where: Place, data: bytes) -> str:
     """The characters of an XML file by its byte-order mark, else by its declaration, else UTF-8 (XML 1.0, app. F)."""
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return decoded(path, data, "utf-16")
+        return decoded(where, data, "utf-16")
     if data.startswith(codecs.BOM_UTF8):
-        return decoded(path, data, "utf-8")
+        return decoded(where, data, "utf-8")
     declared = re.match(rb"""\s*<\?xml[^>]*?encoding\s*=\s*["']([A-Za-z0-9._:-]+)["']""", data)
-    return decoded(path, data, declared.group(1).decode("ascii") if declared else "utf-8")
+    return decoded(where, data, declared.group(1).decode("ascii") if declared else "utf-8")
 
 
 class _MedTxtReader:
-    """One pass of expat over one file; holds the article and the entity that are open."""
+    """One pass of expat over one file; holds the article and the entity that are open, and what is wrong so far."""
 
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, where: str):
+        self.where = where
         self.documents: list[Document] = []
-        self.ids: set[str] = set()
+        self.places: list[tuple[Place, list[Place]]] = []  # of every document and its entities
+        self.faults: list[Remark] = []
         self.meta: dict[str, str] = {}
         self.stack: list[str] = []
-        self.article: dict[str, str] | None = None
+        self.article: tuple[Place, dict[str, str]] | None = None
+        self.marks: list[Place] = []
         self.pieces: list[str] = []
         self.length = 0
         self.entities: list[Entity] = []
-        self.open: tuple[str, int, dict[str, str]] | None = None
+        self.open: tuple[int, str, int, dict[str, str]] | None = None  # depth, tag, start, attributes
         self.parser = expat.ParserCreate("utf-8")  # unbuffered, so that the place of every text is known
         self.parser.ordered_attributes = True
         self.parser.StartElementHandler = self.start
@@ -68,81 +78,98 @@ class _MedTxtReader:
         self.parser.EntityDeclHandler = self.doctype
 
     def read(self, text: str) -> tuple[list[Document], dict[str, str]]:
+        """Documents and metadata; `faults` says what is wrong in them.
+
+        Raises:
+            Fault: no XML, a document type, or no article.
+        """
         try:
             self.parser.Parse(text.encode("utf-8", "surrogatepass"), True)
         except expat.ExpatError as error:
-            what = expat.errors.messages[error.code]
-            raise DataError(
-                f"{self.path}, line {error.lineno}, column {error.offset + 1}: not well-formed XML ({what}); "
-                "close every tag, put attribute values in plain double quotes, write & and < as &amp; and &lt;"
-            ) from None
-        if not self.documents:
-            raise DataError(f"{self.path}: no <article> in it; a MedTxt file is root > articles > article")
+            place = f"{self.where}, line {error.lineno}, column {error.offset + 1}"
+            fix = (
+                "close every tag, put attribute values in plain double quotes, write & and < as &amp; and &lt; in text"
+            )
+            raise Fault(place, "not well-formed XML ({})", fix, Place(expat.errors.messages[error.code])) from None
+        if not self.documents and not self.faults:
+            raise Fault(self.where, "no <article> in it", _FORM)
         return self.documents, self.meta
 
-    def fail(self, sentence: str) -> None:
-        line, column = self.parser.CurrentLineNumber, self.parser.CurrentColumnNumber + 1
-        raise DataError(f"{self.path}, line {line}, column {column}: {sentence}")
+    def here(self) -> Place:
+        parser = self.parser
+        return Place(f"{self.where}, line {parser.CurrentLineNumber}, column {parser.CurrentColumnNumber + 1}")
+
+    def fault(self, what: str, fix: str, *says: object) -> None:
+        self.faults.append(Remark(self.here(), what, fix, says))
 
     def doctype(self, *_: Any) -> None:
-        self.fail("document types and entity declarations are refused; delete the <!DOCTYPE …>")
+        raise Fault(self.here(), "document types and entity declarations are refused", "delete the <!DOCTYPE …>")
 
     def start(self, tag: str, flat: list[str]) -> None:
         attributes = dict(zip(flat[::2], flat[1::2], strict=True))
         parent = self.stack[-1] if self.stack else None
+        self.stack.append(tag)
         if self.article is not None:
             self.start_entity(tag, attributes)
         elif tag in STRUCTURE:
             if parent != STRUCTURE[tag]:
-                place = f"inside <{parent}>" if parent else "as the outermost tag"
-                self.fail(f"<{tag}> {place}; a MedTxt file is root > articles > article")
+                place = Place(f"inside <{parent}>" if parent in STRUCTURE else "at this place")
+                self.fault("<{}> {}", _FORM, Place(tag), place)
             if tag == "article":
                 self.start_article(attributes)
         elif parent != "metadata":
-            self.fail(f"<{tag}> outside an article; a MedTxt file is root > articles > article")
+            self.fault("<{}> outside an article", _FORM, tag)
         elif tag in self.meta:
-            self.fail(f"a second <{tag}> in <metadata>; keep one")
+            self.fault("a second <{}> in <metadata>", "keep one", tag)
         else:
             self.meta[tag] = ""
-        self.stack.append(tag)
 
     def start_article(self, attributes: dict[str, str]) -> None:
         if not attributes.get("id"):
-            self.fail('an <article> without id; write <article id="…">')
-        if attributes["id"] in self.ids:
-            self.fail(f'the article id "{attributes["id"]}" stands twice; every article needs one of its own')
-        self.ids.add(attributes["id"])
-        self.article, self.pieces, self.length, self.entities = attributes, [], 0, []
+            self.fault("an <article> without id", 'write <article id="…">')
+        self.article = self.here(), attributes
+        self.pieces, self.length, self.entities, self.marks = [], 0, [], []
 
     def start_entity(self, tag: str, attributes: dict[str, str]) -> None:
-        where = f'in article "{self.article["id"]}"'
-        if tag not in MEDTXT_TAGS:
-            self.fail(f"<{tag}> {where} is no MedTxt tag; use one of {' '.join(sorted(MEDTXT_TAGS))}")
-        if self.open is not None:
-            self.fail(
-                f"<{tag}> inside <{self.open[0]}> {where}. Entities may not nest; "
-                "close the first one before opening the second"
-            )
+        id = self.article[1].get("id", "")
         certainty = attributes.get("certainty")
-        if certainty is not None and certainty not in CERTAINTIES:
-            self.fail(f'certainty="{certainty}" {where}; use one of {", ".join(sorted(CERTAINTIES))}')
-        self.open = (tag, self.length, attributes)
+        if tag not in MEDTXT_TAGS:
+            tags = " ".join(sorted(MEDTXT_TAGS))
+            self.fault(
+                '<{}> in article "{}" is no MedTxt tag', f"use one of {tags}, and write < in text as &lt;", tag, id
+            )
+        elif self.open is not None:
+            fix = "entities may not nest; close the first one before opening the second"
+            self.fault('<{}> inside <{}> in article "{}"', fix, tag, self.open[1], id)
+        else:
+            if certainty is not None and certainty not in CERTAINTIES:
+                fix = f"use one of {', '.join(sorted(CERTAINTIES))}"
+                self.fault('certainty="{}" in article "{}"', fix, certainty, id)
+            self.open = (len(self.stack), tag, self.length, attributes)
+            self.marks.append(self.here())
 
     def end(self, tag: str) -> None:
+        depth = len(self.stack)
         self.stack.pop()
-        if self.open is not None:
-            label, start, attributes = self.open
-            if start == self.length:
-                self.fail(f'an empty <{label}> in article "{self.article["id"]}"; put its text inside or remove it')
+        if self.open is not None and self.open[0] == depth:
+            _, label, start, attributes = self.open
             certainty = attributes.pop("certainty", None)
-            self.entities.append(Entity(start, self.length, label, certainty, tuple(attributes.items())))
+            if start < self.length:
+                self.entities.append(Entity(start, self.length, label, certainty, tuple(attributes.items())))
+            else:
+                self.marks.pop()
+                fix = "put its text inside or remove it"
+                self.fault('an empty <{}> in article "{}"', fix, label, self.article[1].get("id", ""))
             self.open = None
-        elif tag == "article":
-            meta = {k: v for k, v in self.article.items() if k != "id"}
-            document = Document(self.article["id"], "".join(self.pieces), tuple(self.entities), meta)
+        elif tag == "article" and self.article is not None:
+            place, attributes = self.article
+            meta = {k: v for k, v in attributes.items() if k != "id"}
+            document = Document(attributes.get("id", ""), "".join(self.pieces), tuple(self.entities), meta)
             if not document.text.strip():
-                self.fail(f'article "{document.id}" has no text; write its text or remove it')
-            self.documents.append(document)
+                self.fault('article "{}" has no text', "write its text or remove it", document.id)
+            if document.id:
+                self.documents.append(document)
+                self.places.append((place, self.marks))
             self.article = None
 
     def characters(self, text: str) -> None:
@@ -152,7 +179,7 @@ class _MedTxtReader:
         elif self.stack and "metadata" in self.stack[:-1]:
             self.meta[self.stack[-1]] += text
         elif text.strip():
-            self.fail("text outside an article; move it into one")
+            self.fault("text outside an article", "move it into one")
 
 
 def write_medtxt(corpus: Corpus, path: str | Path) -> None:
@@ -163,14 +190,28 @@ def write_medtxt(corpus: Corpus, path: str | Path) -> None:
             tags and names that are not MedTxt's. Nothing is written then.
     """
     content = medtxt_string(corpus)
-    # The reader is the judge of what can be read back.
-    documents, meta = _MedTxtReader(Path(f"{path} (not written)")).read(content)
-    expected = [replace(d, entities=tuple(sorted(d.entities))) for d in corpus]
+    documents, meta = _read_back(content, f"{path} (not written)")
+    expected = [replace(d, entities=tuple(sorted(d.entities)), private=False) for d in corpus]
     if documents != expected or meta != dict(corpus.meta):
-        lost = next((f'document "{a.id}"' for a, b in zip(expected, documents, strict=False) if a != b), "its metadata")
+        lost = next(
+            (f'document "{shown_id(a)}"' for a, b in zip(expected, documents, strict=False) if a != b), "its metadata"
+        )
         raise DataError(f'{path}: {lost} of "{corpus.name}" would not read back the same from XML; write JSONL instead')
-    with written_whole(path) as file:
+    with written_whole(path, private=corpus.private) as file:
         file.write(content)
+
+
+def _read_back(content: str, where: str) -> tuple[list[Document], dict[str, str]]:
+    """What the reader, who is the judge of what XML can hold, makes of it, white space at the edges of entities kept.
+
+    Raises:
+        DataError: it finds a fault.
+    """
+    reader = _MedTxtReader(where)
+    documents, meta = reader.read(content)
+    if reader.faults:
+        raise DataError(reader.faults[0].sentence(hidden=True))
+    return documents, meta
 
 
 def medtxt_problem(document: Document) -> str | None:
@@ -181,10 +222,10 @@ def medtxt_problem(document: Document) -> str | None:
     except DataError as error:
         return str(error)
     with suppress(DataError):
-        if _MedTxtReader(Path("one")).read(content)[0] == [expected]:
+        if _read_back(content, "one")[0] == [replace(expected, private=False)]:
             return None
     return (
-        f'document "{document.id}" would not read back the same from MedTxt XML (no text, a tag that is not '
+        f'document "{shown_id(document)}" would not read back the same from MedTxt XML (no text, a tag that is not '
         "MedTxt's, or a key under meta that is no XML name); write JSONL instead"
     )
 
@@ -208,27 +249,27 @@ def medtxt_article(document: Document) -> str:
         DataError: a character that XML cannot hold, or faulty entities.
     """
     named = [("id", document.id), *document.meta.items()]
-    attributes = "".join(f" {k}={_quoted(v, document.id)}" for k, v in named)
+    attributes = "".join(f" {k}={_quoted(v, shown_id(document))}" for k, v in named)
     return f"<article{attributes}>{_inline_xml(document)}</article>\n"
 
 
 def _inline_xml(document: Document) -> str:
-    if found := problems(document):
-        raise DataError(f"{found[0]}; MedTxt XML cannot hold it")
+    if sentences := problems(document):
+        raise DataError(f"{sentences[0]}; MedTxt XML cannot hold it")
     out, at = [], 0
     for e in sorted(document.entities):
         attributes = ([("certainty", e.certainty)] if e.certainty is not None else []) + list(e.attributes)
-        head = "".join(f" {k}={_quoted(v, document.id)}" for k, v in attributes)
-        out += [_xml(document.text[at : e.start], document.id), f"<{e.label}{head}>"]
-        out += [_xml(document.surface(e), document.id), f"</{e.label}>"]
+        head = "".join(f" {k}={_quoted(v, shown_id(document))}" for k, v in attributes)
+        out += [_xml(document.text[at : e.start], shown_id(document)), f"<{e.label}{head}>"]
+        out += [_xml(document.surface(e), shown_id(document)), f"</{e.label}>"]
         at = e.end
-    return "".join([*out, _xml(document.text[at:], document.id)])
+    return "".join([*out, _xml(document.text[at:], shown_id(document))])
 
 
 def _xml(text: str, where: str) -> str:
-    if found := _NOT_XML.search(text):
+    if match := _NOT_XML.search(text):
         raise DataError(
-            f'document "{where}": XML cannot hold the character U+{ord(found.group()):04X}; write JSONL instead'
+            f'document "{where}": XML cannot hold the character U+{ord(match.group()):04X}; write JSONL instead'
         )
     return escape(text, {"\r": "&#13;"})  # a bare CR would come back as LF
 

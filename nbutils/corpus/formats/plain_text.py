@@ -1,4 +1,4 @@
-"""Bare notes, one .txt file each: to be tagged, or the text half of brat. Knows file names and document ids."""
+"""Bare notes, one .txt file each: to be tagged, or the text half of brat."""
 
 from __future__ import annotations
 
@@ -8,24 +8,27 @@ from pathlib import Path
 from nbutils.corpus import Corpus, Document
 from nbutils.corpus.formats.reading import Read, Reading
 from nbutils.files import DataError, text_of, written_whole
+from nbutils.privacy import shown_id
 
 # What every file system takes; a name with a leading dot is hidden and would not be read again.
 _NAME = re.compile(r"""(?![.])[^\x00-\x1f\x7f/\\:*?"<>|]{1,80}(?<![. ])""")
 
 
-def read_text(path: Path, how: Reading) -> Read:
+def read_text(path: Path, how: Reading, read: Read) -> None:
     """One note without entities; the text is the whole file, line ends as they are."""
-    return Read([Document(document_id(path, how.root), text_of(path, how.encoding))])
+    where = how.at(path)
+    read.add(document_id(path, how.root), text_of(path, how.encoding, where), (), how, where)
 
 
 def write_text(corpus: Corpus, folder: Path) -> None:
-    """One .txt file a document."""
+    """One .txt file per document."""
     for document in corpus:
         if document.entities:
             raise DataError(
-                f'document "{document.id}" has entities, which plain text cannot hold; write brat or JSONL instead'
+                f'document "{shown_id(document)}" has entities, which plain text cannot hold; '
+                "write brat or JSONL instead"
             )
-        with written_whole(file_for(document, folder)) as file:
+        with written_whole(file_for(document, folder), private=corpus.private) as file:
             file.write(document.text)
 
 
@@ -38,5 +41,7 @@ def file_for(document: Document, folder: Path) -> Path:
     """The .txt file of a document, inside the folder whatever its id says."""
     parts = document.id.split("/")
     if not all(_NAME.fullmatch(part) for part in parts):
-        raise DataError(f"document {document.id!r}: its id cannot be a file name; rename it or write JSONL instead")
+        raise DataError(
+            f"document {shown_id(document)!r}: its id cannot be a file name; rename it or write JSONL instead"
+        )
     return folder.joinpath(*parts[:-1], f"{parts[-1]}.txt")

@@ -23,7 +23,7 @@ def there_and_back(corpus, format, folder):
     path = folder / f"{format}{'' if FORMATS[format].folder else FORMATS[format].suffix}"
     write_corpus(corpus, path, format)
     table = {"meta": TABLE} if path.is_dir() and (path / TABLE).exists() else {}
-    return read_corpus(path, format, **FORMATS[format].declared, **table)
+    return read_corpus(path, format, unannotated=True, **FORMATS[format].declared, **table)
 
 
 def same(a, b):
@@ -52,8 +52,15 @@ def corpora(draw, alphabet, *, certainty=False):
 
 
 def edges_are_words(corpus):
-    """Whether no entity begins or ends with white space, which tokens cannot."""
+    """Whether no entity begins or ends with white space, which every reader takes off."""
     return not any(d.surface(e)[k].isspace() for d in corpus for e in d.entities for k in (0, -1))
+
+
+@pytest.mark.parametrize("format", WITH_ENTITIES)
+def test_an_entity_whose_white_space_reading_would_take_off_is_refused(tmp_path, format):
+    with pytest.raises(DataError, match=r"read back the same|white space"):
+        write_corpus(Corpus("a", (Document("1", "発熱 あり", (Entity(0, 3),)),)), tmp_path / "out", format)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("format", WITH_ENTITIES)
@@ -68,6 +75,23 @@ def test_notes_with_spans_survive_every_format(tmp_path_factory, format, corpus)
 @settings(max_examples=20, deadline=None)
 def test_certainty_survives_where_the_format_has_a_place_for_it(tmp_path_factory, format, corpus):
     assert same(there_and_back(corpus, format, tmp_path_factory.mktemp("any")), corpus)
+
+
+@given(corpus=corpora(st.characters()).filter(edges_are_words))
+@settings(max_examples=60, deadline=None)
+def test_any_text_at_all_survives_json_lines(tmp_path_factory, corpus):
+    assert same(there_and_back(corpus, "jsonl", tmp_path_factory.mktemp("any")), corpus)
+
+
+XML_CHARACTERS = st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\ufffe\uffff") | st.sampled_from(
+    "\t\n\r<>&\"']"
+)
+
+
+@given(corpus=corpora(XML_CHARACTERS, certainty=True).filter(edges_are_words))
+@settings(max_examples=60, deadline=None)
+def test_any_text_that_xml_can_hold_survives_xml(tmp_path_factory, corpus):
+    assert same(there_and_back(corpus, "medtxt", tmp_path_factory.mktemp("any")), corpus)
 
 
 @pytest.mark.parametrize("format", WITH_ENTITIES)
@@ -124,7 +148,7 @@ def test_a_certainty_that_has_no_place_is_refused_and_not_dropped(tmp_path, form
         (Document("1", "\ufeff発熱"), "brat", "would not read back"),
         (Document("1", "発熱", meta={"case": ""}), "brat", "would not read back"),
         (Document("1", "発熱", meta={"text": "x"}), "labelstudio", '"text"'),
-        (Document("1", "発熱", meta={"label": "x"}), "doccano", "entities is needed"),
+        (Document("1", "発熱", meta={"label": "x"}), "doccano", "must be a list of entities"),
         (Document("1", "発\ud800熱"), "brat", "surrogate"),
         (Document("1", "発熱", (Entity(0, 2, "a b"),)), "brat", "not written"),
         (Document("1", "発熱", (Entity(0, 2), Entity(1, 2))), "brat", "overlap"),
@@ -141,13 +165,6 @@ def test_what_a_format_cannot_hold_is_refused_and_leaves_nothing(tmp_path, docum
 def test_facts_about_the_whole_corpus_are_refused_where_they_have_no_place(tmp_path, format):
     with pytest.raises(DataError, match="its meta"):
         write_corpus(Corpus("a", (Document("1", "発熱"),), meta={"name": "A"}), tmp_path / "out", format)
-
-
-def test_a_folder_with_notes_in_it_is_never_overwritten(tmp_path):
-    corpus = Corpus("a", (Document("1", "発熱"),))
-    write_corpus(corpus, tmp_path / "out", "brat")
-    with pytest.raises(DataError, match="is there already"):
-        write_corpus(corpus, tmp_path / "out", "brat")
 
 
 @pytest.mark.parametrize("format", ["brat", "jsonl", "doccano", "labelstudio", "conll", "text"])

@@ -99,7 +99,8 @@ class IclSettings:
     allowed_hosts: tuple[str, ...] = ()  # hosts that private corpora may go to, too
     private_corpora: tuple[str, ...] = ()  # filled in by the study: those whose text this row would send
     key_variable: str | None = None  # the environment variable with the key; null: OPENAI_API_KEY, for OpenAI only
-    limit_name: str = "max_tokens"  # newer OpenAI models want max_completion_tokens
+    limit_name: str | None = "max_tokens"  # newer OpenAI models want max_completion_tokens; null: no limit is sent
+    seed_name: str | None = "seed"  # Mistral wants random_seed; null: not sent
     temperature: float | None = 0.0  # null: not sent
     concurrency: int = 4  # requests under way at once
     timeout: float = 120.0  # seconds for one attempt, all in all
@@ -113,14 +114,18 @@ class IclSettings:
 
     def __post_init__(self) -> None:
         for name, allowed in (("policy", ("strict", "repair")), ("decoding", ("free", "copy")),
-                              ("unit", ("note", "sentence")), ("interrupted", ("ask", "count", "resend")),
-                              ("limit_name", ("max_tokens", "max_completion_tokens"))):  # fmt: skip
+                              ("unit", ("note", "sentence")), ("interrupted", ("ask", "count", "resend"))):  # fmt: skip
             if getattr(self, name) not in allowed:
                 raise ValueError(f'{name}: "{getattr(self, name)}" is unknown; use one of {", ".join(allowed)}')
         if self.price and (
             set(self.price) != {"input", "output"} or not all(_is_price(p) for p in self.price.values())
         ):
             raise ValueError("price: write {input: 2.5, output: 10.0}, per million tokens")
+        names = [name for name in (self.limit_name, self.seed_name) if name is not None]
+        if {*names} & {"model", "messages", "temperature", "stream", "n"} or len({*names}) < len(names):
+            raise ValueError("limit_name, seed_name: write the server's own names of two parameters, or null")
+        if self.limit_name is None and (self.budget is not None or self.budget_tokens is not None):
+            raise ValueError("budget: cannot hold for answers without a limit; give limit_name, or leave out the budget")
         if self.budget is not None and not self.price:
             raise ValueError("budget: needs a price to be counted in; add price, or use budget_tokens")
         for name in ("concurrency", "timeout", "attempts", "tokens_per_character", "decode_batch_size", "max_length"):

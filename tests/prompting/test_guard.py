@@ -162,7 +162,7 @@ import json, pathlib, sys
 seen = []
 sys.addaudithook(lambda event, args: seen.append([event, repr(args[1:] if event == "socket.connect" else args[:2])])
                  if event in ("socket.connect", "socket.getaddrinfo", "socket.sendto") else None)
-sys.path[:0] = ["tests"]
+sys.path[:0] = ["tests", "tests/prompting"]
 from test_ask import notes_of, settings_for, tag
 from dataclasses import replace
 from nbutils.corpus import Corpus

@@ -185,7 +185,7 @@ def test_damage_is_counted_by_kind_and_by_note(notes):
 
 def test_a_server_around_a_model_answers_like_the_model_in_this_process(micro_llm, local, notes, tmp_path):
     """A real process that speaks the protocol; transformers' own server wants packages that are not installed."""
-    command = [sys.executable, str(ROOT / "tests" / "servers.py"), "model", str(micro_llm)]
+    command = [sys.executable, str(ROOT / "tests" / "prompting" / "servers.py"), "model", str(micro_llm)]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         remote = replace(settings_for(int(server.stdout.readline()), tmp_path), prompt="tiny_icl", unit="sentence",

@@ -123,10 +123,10 @@ def copies(source: str, written: str) -> list[tuple[int, int]]:
     regions = [(0, len(written))]
     while regions and len(stretches) <= COPIES:
         start, stop = regions.pop()
-        if 4 * (stop - start) >= len(source) and (stretch := _densest(source, written, start, stop, from_end=True)):
+        if 2 * (stop - start) >= len(source) and (stretch := _densest(source, written, start, stop, from_end=True)):
             stretches.append(stretch)
             regions += [(start, stretch[0]), (stretch[1], stop)]
-    return list(dict.fromkeys(stretches))
+    return [(start, stop) for start, stop in dict.fromkeys(stretches) if 4 * (stop - start) >= len(source)]
 
 
 def _densest(source: str, written: str, start: int, stop: int, *, from_end: bool) -> tuple[int, int] | None:

@@ -23,8 +23,7 @@ from nbutils.taggers.offsets import normalised_stream
 POLICIES = ("strict", "repair")
 ALIGNED_SHARE = 0.5  # of the shorter one of note and answer; below it the answer is about something else
 WHOLE = 0.8  # of the characters of the best copy in an answer; another one with so many is as good a copy
-LOOSE = 0.1  # of the note's length; text inside of a copy that does not make it worse than another copy
-ECHO = 4  # characters of an answer that are left over before further copies of the note are looked for in it
+LOOSE = 0.1  # matched characters that a foreign one inside of a copy outweighs
 _ESCAPED = re.compile(r"&(?:lt|gt|amp|quot|apos|#39|#x27);")
 
 
@@ -141,7 +140,7 @@ def _read_damaged(text: str, answer: str, labels: Sequence[str], ledger: Counter
     source, spans = normalised_stream(text)
     written, tags = _stream_with_tags(text, answer, labels, ledger)
     ways = [_aligned(source, spans, written, tags, 0, len(written))]
-    if len(written) - ways[0].n_matched >= ECHO:
+    if len(written) > ways[0].n_matched:
         ways += [_aligned(source, spans, written, tags, *stretch) for stretch in copies(source, written)]
     chosen = _chosen(ways, len(source))
     if chosen.n_matched < ALIGNED_SHARE * max(min(len(source), len(written)), 1):
@@ -171,7 +170,7 @@ def _aligned(
             places = [(i, j) for j, i in enumerate(inside) if i != UNMATCHED]
     match = [UNMATCHED] * start + inside + [UNMATCHED] * (len(written) - stop)
     ledger: Counter[str] = Counter()
-    own = [t for t in tags if (start < t.at if t.closes else start <= t.at) and (t.at <= stop if t.closes else t.at < stop)]
+    own = [tag for tag in tags if (start < tag.at <= stop if tag.closes else start <= tag.at < stop)]
     entities = []
     for begin, end, label in _paired(own, ledger):
         place = _place(match, begin, end, len(source))
@@ -189,15 +188,16 @@ def _aligned(
 def _chosen(ways: Sequence[_Copy], n_source: int) -> _Copy:
     """The last whole copy of the note with entities in it; without any, the last whole copy.
 
-    Behind a whole copy without entities, such as an echo, a cut one that has some is the answer. A copy with much text
-    of another kind in it is read only when there is no tidier one.
+    Behind a whole copy without entities, such as an echo, a cut one that has some is the answer.
     """
-    whole = [w for w in ways if w.n_matched >= WHOLE * max(w.n_matched for w in ways)]
-    tagged = [w for w in whole if w.entities] or whole
-    tidy = [w for w in tagged if w.n_loose <= min(w.n_loose for w in tagged) + LOOSE * n_source]
-    chosen = max(tidy, key=lambda w: (w.start, w.n_matched))
+    apart: list[_Copy] = []  # of several ways to cut out the same copy the best one
+    for way in sorted(ways, key=lambda w: (w.n_matched - LOOSE * w.n_loose, bool(w.entities), w.start), reverse=True):
+        if all(way.stop <= w.start or w.stop <= way.start for w in apart):
+            apart.append(way)
+    whole = [w for w in apart if w.n_matched >= WHOLE * max(w.n_matched for w in apart)]
+    chosen = max([w for w in whole if w.entities] or whole, key=lambda w: w.start)
     if not chosen.entities:
-        behind = [w for w in ways if w.entities and w.start >= chosen.stop and w.n_matched >= ALIGNED_SHARE * n_source]
+        behind = [w for w in apart if w.entities and w.start >= chosen.stop and w.n_matched >= ALIGNED_SHARE * n_source]
         chosen = max(behind, key=lambda w: w.start, default=chosen)
     return chosen
 

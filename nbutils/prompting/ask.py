@@ -100,6 +100,7 @@ class _Asking:
         self.queue: list[Request] = []  # the next one last
         self.done: set[str] = set()
         self.answered_any = False  # so that what is refused is refused for its own sake
+        self.refused_before: set[str] = set()  # in an earlier run, which stopped; a person wants it to go on
         self.refusals: list[tuple[Request, Attempt]] = []  # not known yet to be about their notes alone
         self.failed_in_a_row = self.empty_in_a_row = self.under_way = 0
 
@@ -167,13 +168,14 @@ class _Asking:
         self.refusals.append((request, attempt))
         await self.show(request)
         if not self.answered_any:
-            self.queue.sort(key=lambda r: -r.at_most.prompt)
-        in_doubt = attempt.stops or self.refused_alike(attempt)
+            self.queue.sort(key=lambda r: (r.key not in self.refused_before, -r.at_most.prompt))
+        hopeless = attempt.stops and not self.refused_before
+        in_doubt = hopeless or self.refused_alike(attempt)
         while in_doubt and self.under_way and not (attempt.always or self.answered_any or self.stop):
             await anyio.sleep(0.02)  # an answer takes longer than a refusal
         if self.answered_any and not attempt.stops:
             await self.settle_refusals()
-        elif attempt.always or self.refused_alike(attempt) or (attempt.stops and not self.answered_any):
+        elif attempt.always or self.refused_alike(attempt) or (hopeless and not self.answered_any):
             self.stop = self.stop or stops.refused(self.endpoint.host, [(r.note, a) for r, a in self.refusals])
 
     def refused_alike(self, attempt: Attempt) -> bool:
@@ -281,9 +283,9 @@ async def _all_asked(asking: _Asking, wanted: dict[str, Request]) -> list[str]:
         undecided += _take_up(asking.answers, left, asking.settings)
         elsewhere, _ = asking.answers.under_way(left)  # another process asks for the same
         here = left.keys() - settled.keys() - asking.done - {*undecided, *elsewhere}
-        last = asking.answers.refused_before(here)
+        asking.refused_before |= asking.answers.refused_before(here)
         queue = [left[key] for key in left if key in here][::-1]
-        asking.queue = sorted(queue, key=lambda r: r.key not in last)
+        asking.queue = sorted(queue, key=lambda r: r.key not in asking.refused_before)
         async with anyio.create_task_group() as group:
             for _ in range(min(asking.settings.concurrency, len(asking.queue))):
                 group.start_soon(asking.work)

@@ -49,8 +49,8 @@ def no_waiting(monkeypatch):
 
 def settings_for(server, tmp_path, **more):
     port = server if isinstance(server, int) else server.server_address[1]
-    chosen = {"timeout": 5.0, "concurrency": 8} | more
-    return IclSettings(model="m", endpoint=f"http://127.0.0.1:{port}/v1", cache=str(tmp_path / "a.sqlite"), **chosen)
+    chosen = {"model": "m", "cache": str(tmp_path / "a.sqlite"), "timeout": 5.0, "concurrency": 8} | more
+    return IclSettings(endpoint=f"http://127.0.0.1:{port}/v1", **chosen)
 
 
 def notes_of(n):

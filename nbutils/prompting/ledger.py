@@ -105,8 +105,8 @@ class Answers:
         columns = {row[1] for row in self.db.execute("PRAGMA table_info(answers)")}
         if tables and not {"key", "state", "content", "owner", "lost_answer_tokens"} <= columns:
             raise DataError(_no_cache(self.path))
-        if not is_new and (mode := S_IMODE(self.path.stat().st_mode)) & 0o077:
-            self.path.chmod(mode & 0o700)  # SQLite gives its journal the same mode
+        for file in [] if is_new else [self.path, *_journal(self.path)]:  # a new journal gets the mode of its file
+            file.chmod(S_IMODE(file.stat().st_mode) & 0o700)
         self.db.execute("PRAGMA journal_mode = WAL")  # one write to the disk a commit; wants a local disk
         self.db.execute("PRAGMA synchronous = FULL")  # kept even if the power fails
         self.db.execute(SCHEMA)
@@ -262,9 +262,13 @@ def _check_file(path: Path) -> bool:
     with open(path, "rb") as file:
         head = file.read(len(_MAGIC))
     if head and head != _MAGIC:
-        beside = any(path.with_name(path.name + end).exists() for end in ("-wal", "-shm"))
-        raise DataError(_damaged(path) if beside else _no_cache(path))
+        raise DataError(_damaged(path) if _journal(path) else _no_cache(path))
     return False
+
+
+def _journal(path: Path) -> list[Path]:
+    """What SQLite keeps beside a file while it is open."""
+    return [file for end in ("-wal", "-shm") if (file := path.with_name(path.name + end)).exists()]
 
 
 def _no_cache(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Which character of a rewritten text is which character of its source: monotone, and in near-linear time.
+"""Which character of a rewritten text is which character of its source, and where in a longer text its copies lie.
 
 Runs of equal characters are followed. Where they end, the nearest place is taken at which both texts agree again
 over several characters, and the short stretch in between is aligned by its longest common subsequence.
@@ -13,6 +13,9 @@ from collections.abc import Sequence
 UNMATCHED = -1
 GRAMS = (8, 4, 2)  # characters that must agree for the texts to be together again; the shorter ones are tried last
 CELLS = 4_000  # of the table for one stretch in between; a larger one stays unmatched but for its ends
+COPIES = 6  # that are looked for in one text
+SPARSE = 0.5  # what a character of a copy costs; where fewer than so many of them are of the source, a copy ends
+STEPS = 1_000_000_000  # of one character with one other; longer texts are not searched for copies
 
 
 def matched(source: str, written: str) -> list[int]:
@@ -97,4 +100,65 @@ def _subsequence_lengths(a: str, b: str) -> Sequence[Sequence[int]]:
         row, below = lengths[p], lengths[p + 1]
         for q in range(len(b) - 1, -1, -1):
             row[q] = below[q + 1] + 1 if a[p] == b[q] else max(below[q], row[q + 1])
+    return lengths
+
+
+# --- copies of the source in a longer text ---------------------------------------------------------------------------
+
+
+def copies(source: str, written: str) -> list[tuple[int, int]]:
+    """Stretches of `written` that are each like the source as a whole, or like much of it, in no order.
+
+    Each is a stretch with the most characters in the order of the source, less `SPARSE` for each of its own characters:
+    a piece of the source before a copy of all of it adds nothing, so it is left out. The last such stretch is taken,
+    then what lies before and behind it is searched again; and the first one, which may overlap the last in a text that
+    repeats itself.
+
+    Source: longest common subsequences by bits of long integers (Hyyrö 2004), O(len(source) · len(written) / word).
+    """
+    if not source or len(source) * len(written) > STEPS:
+        return []
+    first = _densest(source, written, 0, len(written), from_end=False)
+    stretches = [first] if first else []
+    regions = [(0, len(written))]
+    while regions and len(stretches) <= COPIES:
+        start, stop = regions.pop()
+        if 2 * (stop - start) >= len(source) and (stretch := _densest(source, written, start, stop, from_end=True)):
+            stretches.append(stretch)
+            regions += [(start, stretch[0]), (stretch[1], stop)]
+    return [(start, stop) for start, stop in dict.fromkeys(stretches) if 4 * (stop - start) >= len(source)]
+
+
+def _densest(source: str, written: str, start: int, stop: int, *, from_end: bool) -> tuple[int, int] | None:
+    """The best stretch of written[start:stop], of several equal ones the shortest last (or else first) one."""
+    for backwards in (from_end, not from_end):
+        chosen = written[start:stop]
+        n = _best_length(source[::-1] if backwards else source, chosen[::-1] if backwards else chosen)
+        if n == 0:
+            return None
+        start, stop = (stop - n, stop) if backwards else (start, start + n)
+    return start, stop
+
+
+def _best_length(source: str, written: str) -> int:
+    """The shortest beginning of `written` with the best balance of characters in common and characters of its own."""
+    common = _common_lengths(source, written)
+    balances = [n - SPARSE * k for k, n in enumerate(common)]
+    return balances.index(max(balances))
+
+
+def _common_lengths(source: str, written: str) -> list[int]:
+    """The length of the longest common subsequence of the source and each beginning of `written`, the empty one first.
+
+    Bit i of `row` is 0 where one more character is in common with source[: i + 1] than with source[:i].
+    """
+    places: dict[str, int] = defaultdict(int)
+    for i, character in enumerate(source):
+        places[character] |= 1 << i
+    everything = (1 << len(source)) - 1
+    row, lengths = everything, [0]
+    for character in written:
+        if equal := row & places.get(character, 0):
+            row = ((row + equal) | (row - equal)) & everything
+        lengths.append(len(source) - row.bit_count())
     return lengths

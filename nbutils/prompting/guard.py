@@ -1,7 +1,4 @@
-"""Where the text of a note may go. Asked before anything is sent, and again by the function that sends.
-
-Knows hosts and the names of private corpora. Knows no text.
-"""
+"""Where the text of a note may go. Asked before anything is sent, and again by the function that sends."""
 
 from __future__ import annotations
 
@@ -12,6 +9,8 @@ from typing import Protocol
 import httpx2
 
 from nbutils.files import DataError
+
+NOTES = ""  # stands for the name of a corpus: notes that are marked private themselves, wherever they came from
 
 
 class Rules(Protocol):
@@ -28,15 +27,15 @@ def allow(endpoint: str, rules: Rules, private_corpora: Iterable[str] = ()) -> s
     when the study file says `external: true`, over https.
 
     Raises:
-        DataError: no usable address, or the text may not go there; one sentence with the mend.
+        DataError: no usable address, or the text may not go there; one sentence with the fix.
     """
     host = host_of(endpoint)
     if is_loopback(host) or host in {h.strip().lower() for h in rules.allowed_hosts}:
         return host
-    if private := sorted(set(private_corpora)):
+    if private := sorted(set(private_corpora), reverse=True):
+        what = f'corpus "{private[0]}" is marked private, so its' if private[0] else "a note is marked private, so its"
         raise DataError(
-            f'corpus "{private[0]}" is marked private, so its text will not be sent to {host}. '
-            "Use a local endpoint, or declare the host under allowed_hosts."
+            f"{what} text will not be sent to {host}. Use a local endpoint, or declare the host under allowed_hosts."
         )
     if not rules.external:
         raise DataError(

@@ -1,7 +1,7 @@
 """Every paid answer on disk, in one SQLite file: looked up before asking, written before anything is done with it.
 
-Knows keys, states and tokens. Holds answers, which repeat the text of notes: the file is for its owner only (mode 600).
-SQLite comes with Python; the alternatives at hand keep pickles, which run code when read, or are no longer kept up.
+It holds answers, which repeat the text of notes, so the file is for its owner only (mode 600). SQLite comes with
+Python; the alternatives at hand keep pickles, which run code when read, or are no longer kept up.
 """
 
 from __future__ import annotations
@@ -9,36 +9,41 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
+from stat import S_IMODE, S_ISREG
 from typing import Any
 
-import psutil
-
 from nbutils.files import DataError
+from nbutils.prompting import owner
 from nbutils.taggers.usage import Tokens
 
-# Not settled: asked (under way, or lost when its process was killed), waiting (between two attempts), batched, failed.
-# Settled: what the model said of its own end, and interrupted (lost, and counted so by the study's owner).
-OPEN = ("asked", "waiting", "batched", "failed")
+# Not settled: asked (under way, or lost when its process was killed), waiting (between two attempts), failed, and
+# batched, which only earlier versions wrote. Settled: how the answer ended, refused, or interrupted (lost, and counted
+# so by the study's owner).
+OPEN = ("asked", "waiting", "failed", "batched")
+ELSEWHERE = 3600.0  # seconds for which a request sent by another machine counts as under way; clocks differ by less
+PATIENCE = 60.0  # seconds that a write waits for another process to finish its own
+SURROGATE = re.compile("[\ud800-\udfff]")  # UTF-8 has none; json makes them of escapes like "\ud83d" alone
+_MAGIC = b"SQLite format 3\0"
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS answers (
     key TEXT PRIMARY KEY, endpoint TEXT NOT NULL, model TEXT NOT NULL, state TEXT NOT NULL, reason TEXT, content TEXT,
-    prompt_tokens INTEGER NOT NULL, answer_tokens INTEGER NOT NULL,        -- at most, while asked or batched
+    prompt_tokens INTEGER NOT NULL, answer_tokens INTEGER NOT NULL,        -- at most, unless counted by the endpoint
     lost_prompt_tokens INTEGER NOT NULL DEFAULT 0, lost_answer_tokens INTEGER NOT NULL DEFAULT 0,
-    attempts INTEGER NOT NULL DEFAULT 0, owner TEXT, batch TEXT, changed REAL NOT NULL
+    attempts INTEGER NOT NULL DEFAULT 0, owner TEXT, changed REAL NOT NULL, counted INTEGER
 )"""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How asking for one note ended: `stop`, `length`, `content_filter`, `refusal`, `empty`, `failed`, …
+    """How asking for one note ended: `stop`, `length`, `content_filter`, `refusal`, `refused`, `empty`, `failed`, …
 
     The text is never shown by repr, so that no log or traceback can.
     """
@@ -66,6 +71,10 @@ class OverBudget(Exception):
     """The next request could pass the budget."""
 
 
+class Taken(Exception):
+    """The request is under way or answered already."""
+
+
 def answer_key(endpoint: str, body: Mapping[str, Any], text_hash: str) -> str:
     """A hash of everything that decides an answer: endpoint, model, prompt, parameters, seed, and the note's text."""
     whole = json.dumps([endpoint, body, text_hash], sort_keys=True, ensure_ascii=True)
@@ -73,69 +82,101 @@ def answer_key(endpoint: str, body: Mapping[str, Any], text_hash: str) -> str:
 
 
 class Answers:
-    """The file, open; any thread may use it. Every method is one transaction, on the disk when it returns."""
+    """The file, open; any thread may use it. Every method is one transaction, on the disk when it returns.
+
+    Raises:
+        DataError: by every method, when the file cannot be used; says why and what to do, and never to remove it.
+    """
 
     def __init__(self, path: str | Path, endpoint: str, model: str):
         self.path, self.endpoint, self.model = Path(path), endpoint, model
         self.lock = threading.RLock()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
-        self.path.chmod(0o600)  # SQLite gives its journal the same mode
-        try:
-            self.db = sqlite3.connect(self.path, timeout=60, isolation_level=None, check_same_thread=False)
-            self.db.execute("PRAGMA journal_mode = WAL")  # one write to the disk a commit; wants a local disk
-            self.db.execute("PRAGMA synchronous = FULL")  # kept even if the power fails
-            self.db.execute(SCHEMA)
-        except sqlite3.DatabaseError:
-            raise DataError(f"{path}: not a file of answers; move it away or name another one under cache") from None
+        with self._told():
+            is_new = _check_file(self.path)
+            self.db = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
+            try:
+                self._open(is_new)
+            except BaseException:
+                self.db.close()
+                raise
+
+    def _open(self, is_new: bool) -> None:
+        tables = {name for (name,) in self.db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        columns = {row[1] for row in self.db.execute("PRAGMA table_info(answers)")}
+        if tables and not {"key", "state", "content", "owner", "lost_answer_tokens"} <= columns:
+            raise DataError(_no_cache(self.path))
+        for file in [] if is_new else [self.path, *_journal(self.path)]:  # a new journal gets the mode of its file
+            file.chmod(S_IMODE(file.stat().st_mode) & 0o700)
+        self.db.execute("PRAGMA journal_mode = WAL")  # one write to the disk a commit; wants a local disk
+        self.db.execute("PRAGMA synchronous = FULL")  # kept even if the power fails
+        self.db.execute(SCHEMA)
+        if columns and "counted" not in columns:
+            self.db.execute("ALTER TABLE answers ADD COLUMN counted INTEGER")
 
     def close(self) -> None:
         self.db.close()
 
     @contextmanager
+    def _told(self) -> Iterator[None]:
+        """What SQLite or the system says against the file, as a sentence for a person."""
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise DataError(why_not(self.path, error)) from None
+
+    @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self.lock:
+        with self._told(), self.lock:
             self.db.execute("BEGIN IMMEDIATE")
             try:
                 yield self.db
+                self.db.execute("COMMIT")
             except BaseException:
-                self.db.execute("ROLLBACK")
+                if self.db.in_transaction:  # SQLite itself rolls back when the disk is full
+                    self.db.execute("ROLLBACK")
                 raise
-            self.db.execute("COMMIT")
 
     def _row(self, query: str, *values: Any) -> Any:
         """The first row of a query, or None. Locked, too: threads that share a connection share its statements."""
-        with self.lock:
+        with self._told(), self.lock:
             return self.db.execute(query, values).fetchone()
 
     def settled(self, keys: Iterable[str]) -> dict[str, Outcome]:
         """The answers that are there for good."""
-        found = {}
-        for key in keys:
-            row = self._row("SELECT state, content, reason FROM answers WHERE key = ?", key)
-            if row and row[0] not in OPEN:
-                found[key] = Outcome(*row)
-        return found
+        rows = ((key, self._row("SELECT state, content, reason FROM answers WHERE key = ?", key)) for key in keys)
+        return {key: Outcome(*row) for key, row in rows if row and row[0] not in OPEN}
+
+    def refused_before(self, keys: Iterable[str]) -> set[str]:
+        """Keys that an earlier run gave up because the endpoint refused them."""
+        query = "SELECT 1 FROM answers WHERE key = ? AND state = 'failed' AND reason LIKE 'refused%'"
+        return {key for key in keys if self._row(query, key)}
 
     def under_way(self, keys: Iterable[str]) -> tuple[list[str], list[str]]:
-        """Keys asked by a process that still runs (another one, in parallel), and by one that is gone."""
+        """Keys asked by a process that still runs (another one, in parallel), and by one that is gone.
+
+        Whether a process of another machine still runs cannot be seen: it counts as running for `ELSEWHERE` seconds
+        after it sent its request, since taking it for dead may pay twice.
+        """
         alive, lost = [], []
         for key in keys:
-            row = self._row("SELECT owner FROM answers WHERE key = ? AND state = 'asked'", key)
+            row = self._row("SELECT owner, changed, state FROM answers WHERE key = ? "
+                            "AND state IN ('asked', 'batched')", key)  # fmt: skip
             if row:
-                (alive if _is_alive(row[0]) else lost).append(key)
+                runs = owner.is_alive(row[0]) if row[2] == "asked" else False
+                runs = abs(time.time() - row[1]) < ELSEWHERE if runs is None else runs
+                (alive if runs else lost).append(key)
         return alive, lost
 
-    def batched(self, keys: Iterable[str]) -> dict[str, str]:
-        """Keys that were handed in as part of a batch and not collected yet, each with the batch's id."""
-        rows = ((k, self._row("SELECT batch FROM answers WHERE key = ? AND state = 'batched'", k)) for k in keys)
-        return {key: row[0] for key, row in rows if row}
+    def used(self, keys: Iterable[str]) -> Tokens | None:
+        """The tokens of these answers, without those of attempts that failed.
 
-    def used(self, keys: Iterable[str]) -> Tokens:
-        """The tokens of these answers, without those of attempts that failed."""
-        query = "SELECT prompt_tokens, answer_tokens FROM answers WHERE key = ?"
-        rows = (self._row(query, key) for key in keys)
-        return sum((Tokens(*row) for row in rows if row), Tokens())
+        None when the endpoint did not say them of every answer: the file then holds an upper bound, which is no count.
+        """
+        query = "SELECT prompt_tokens, answer_tokens, counted FROM answers WHERE key = ?"
+        rows = [row for key in keys if (row := self._row(query, key))]
+        if any(row[2] == 0 for row in rows):
+            return None
+        return sum((Tokens(*row[:2]) for row in rows), Tokens())
 
     def spent(self) -> Tokens:
         """All tokens that this file has paid, may have paid, or is about to pay to this model of this endpoint."""
@@ -147,35 +188,44 @@ class Answers:
         )
         return Tokens(row[0] or 0, row[1] or 0)
 
-    def ask(self, key: str, at_most: Tokens, limit: Limit, *, state: str = "asked", batch: str | None = None) -> None:
+    def is_counted(self) -> bool:
+        """Whether what is spent is the endpoint's count; else it holds upper bounds of answers or of lost attempts."""
+        query = ("SELECT 1 FROM answers WHERE endpoint = ? AND model = ? "
+                 "AND (counted = 0 OR lost_prompt_tokens + lost_answer_tokens > 0)")  # fmt: skip
+        return self._row(query, self.endpoint, self.model) is None
+
+    def ask(self, key: str, at_most: Tokens, limit: Limit) -> None:
         """Note that a request is about to be sent, and hold back what it may cost at most; before it is sent.
 
         Raises:
             OverBudget: together with all that was spent and is held back, it could pass the limit.
-            ValueError: the key is asked, batched or settled already.
+            Taken: the key is asked or settled already.
         """
         with self._transaction() as db:
             row = self._row("SELECT state FROM answers WHERE key = ?", key)
             if row and row[0] not in ("waiting", "failed"):
-                raise ValueError(f"this request is {row[0]} already")
+                raise Taken(row[0])
             if not limit.holds(self.spent() + at_most):
                 raise OverBudget
             db.execute(
                 "INSERT INTO answers (key, endpoint, model, state, prompt_tokens, answer_tokens, attempts, owner, "
-                "batch, changed) VALUES (?, ?, ?, ?, ?, ?, 1, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET "
-                "state = excluded.state, prompt_tokens = excluded.prompt_tokens, reason = NULL, "
+                "changed) VALUES (?, ?, ?, 'asked', ?, ?, 1, ?, ?) ON CONFLICT (key) DO UPDATE SET "
+                "state = 'asked', prompt_tokens = excluded.prompt_tokens, reason = NULL, counted = NULL, "
                 "answer_tokens = excluded.answer_tokens, attempts = attempts + 1, owner = excluded.owner, "
-                "batch = excluded.batch, changed = excluded.changed",
-                (key, self.endpoint, self.model, state, at_most.prompt, at_most.answer, _me(os.getpid()), batch,
-                 time.time()),
-            )  # fmt: skip
+                "changed = excluded.changed",
+                (key, self.endpoint, self.model, at_most.prompt, at_most.answer, owner.me(), time.time()),
+            )
 
     def settle(self, key: str, outcome: Outcome, used: Tokens | None = None) -> None:
-        """Write an answer, with the tokens that it used (None: as many as were held back)."""
+        """Write an answer, with the tokens that it used (None: unknown; at most as many as were held back).
+
+        A lone surrogate becomes U+FFFD, of the same length: no UTF-8 holds it, and the rest of the answer was paid.
+        """
+        content = outcome.content and SURROGATE.sub("\ufffd", outcome.content)
         with self._transaction() as db:
             db.execute(
-                "UPDATE answers SET state = ?, content = ?, reason = ?, changed = ? WHERE key = ?",
-                (outcome.state, outcome.content, outcome.reason, time.time(), key),
+                "UPDATE answers SET state = ?, content = ?, reason = ?, changed = ?, counted = ? WHERE key = ?",
+                (outcome.state, content, outcome.reason, time.time(), used is not None, key),
             )
             if used is not None:
                 db.execute("UPDATE answers SET prompt_tokens = ?, answer_tokens = ? WHERE key = ?",
@@ -195,21 +245,62 @@ class Answers:
                 (state, reason, time.time(), key),
             )
 
-    def name_batch(self, keys: Iterable[str], batch: str) -> None:
-        with self._transaction() as db:
-            db.executemany("UPDATE answers SET batch = ? WHERE key = ?", [(batch, key) for key in keys])
 
+def _check_file(path: Path) -> bool:
+    """Make the file if there is none, for its owner only; whether it was made. One that is there is only looked at.
 
-@cache
-def _me(pid: int) -> str:
-    process = psutil.Process(pid)
-    return f"{os.uname().nodename}/{process.pid}/{process.create_time():.2f}"
-
-
-def _is_alive(owner: str | None) -> bool:
-    """Whether the process that asked still runs; one on another machine counts as gone."""
-    node, pid, created = (owner or "//").rsplit("/", 2)
+    Raises:
+        DataError: what is there is no database.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        return node == os.uname().nodename and f"{psutil.Process(int(pid)).create_time():.2f}" == created
-    except (psutil.Error, ValueError):
-        return False
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        return True
+    except FileExistsError:
+        if not S_ISREG(path.stat().st_mode):  # a folder, a pipe, a device
+            raise DataError(_no_cache(path)) from None
+    with open(path, "rb") as file:
+        head = file.read(len(_MAGIC))
+    if head and head != _MAGIC:
+        raise DataError(_damaged(path) if _journal(path) else _no_cache(path))
+    return False
+
+
+def _journal(path: Path) -> list[Path]:
+    """What SQLite keeps beside a file while it is open."""
+    return [file for end in ("-wal", "-shm") if (file := path.with_name(path.name + end)).exists()]
+
+
+def _no_cache(path: Path) -> str:
+    return (f"{path}: not a file of answers. It was left as it is; name another file under cache, or, if paid answers "
+            "were in it, bring back a copy of it")  # fmt: skip
+
+
+def _damaged(path: Path) -> str:
+    return (
+        f"{path}: the file of answers is damaged. Keep it, since it may still hold paid answers: bring back a copy "
+        "or save what can be read with `sqlite3 FILE .recover`, and name another file under cache until then"
+    )
+
+
+def why_not(path: Path, error: sqlite3.Error | OSError) -> str:
+    """What keeps the file of answers from being used and what to do about it; keeping the file is always part of it."""
+    if isinstance(error, OSError):
+        return f"{path}: {error.strerror or type(error).__name__}; correct the path under cache, or the rights to it"
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return (f"{path}: another process holds the file of answers locked (a backup, or a program that looks into "
+                "it); wait until it is done and run the study again. Keep the file: it holds paid answers")  # fmt: skip
+    if code == sqlite3.SQLITE_PROTOCOL or "locking protocol" in str(error):
+        return (f"{path}: the disk with the file of answers has no working file locks, as many network drives; copy "
+                "the file to a local disk and name that under cache. Keep it: it holds paid answers")  # fmt: skip
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return _damaged(path)
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_AUTH):
+        return (f"{path}: the file of answers or its folder may not be written; give yourself the right to, or copy "
+                "the file to where you have it and name that under cache. Keep it: it holds paid answers")  # fmt: skip
+    if code == sqlite3.SQLITE_FULL:
+        return f"{path}: the disk is full; free some space and run the study again. What is answered is kept"
+    name = getattr(error, "sqlite_errorname", type(error).__name__)
+    return (f"{path}: the file of answers cannot be read or written ({name}); check the disk and the space on it, and "
+            "run the study again. Keep the file: it holds paid answers")  # fmt: skip

@@ -2,7 +2,8 @@
 
 A generation is no XML: it may lack, repeat or alter text, and a note may hold a literal "<". So tags are recognised
 one by one, the rest is aligned with the note from left to right, and only what the note itself says becomes a span.
-Knows text and tags. Knows no model, no prompt and no file.
+Where an answer holds the note several times (an echo, a draft, quotes in a train of thought), the copy is read that
+carries the tags, and of several such ones the last.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ from functools import cache
 from itertools import pairwise
 
 from nbutils.corpus import Entity
-from nbutils.prompting.alignment import UNMATCHED, matched
+from nbutils.prompting.alignment import UNMATCHED, copies, matched
 from nbutils.taggers.offsets import normalised_stream
 
 POLICIES = ("strict", "repair")
 ALIGNED_SHARE = 0.5  # of the shorter one of note and answer; below it the answer is about something else
+WHOLE = 0.8  # of the characters of the best copy in an answer; another one with so many is as good a copy
+LOOSE = 0.1  # matched characters that a foreign one inside of a copy outweighs
 _ESCAPED = re.compile(r"&(?:lt|gt|amp|quot|apos|#39|#x27);")
 
 
@@ -116,25 +119,87 @@ def _read_exact(text: str, answer: str, labels: Sequence[str], ledger: Counter[s
 # --- any other answer ------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class _Copy:
+    """One way to align an answer with the note: as a whole, or a stretch of it that is like the note."""
+
+    start: int  # in the answer's characters
+    stop: int
+    match: Sequence[int] = field(repr=False)  # for each character of the answer, outside of the stretch UNMATCHED
+    n_matched: int
+    entities: tuple[Entity, ...]
+    ledger: Counter[str]
+
+    @property
+    def n_loose(self) -> int:
+        """Characters between its first and last matched one that are not of the note."""
+        return self.stop - self.start - self.n_matched
+
+
 def _read_damaged(text: str, answer: str, labels: Sequence[str], ledger: Counter[str]) -> tuple[Entity, ...]:
     source, spans = normalised_stream(text)
     written, tags = _stream_with_tags(text, answer, labels, ledger)
-    match = matched(source, written)
-    n_matched = sum(i != UNMATCHED for i in match)
-    if n_matched < ALIGNED_SHARE * max(min(len(source), len(written)), 1):
+    ways = [_aligned(source, spans, written, tags, 0, len(written))]
+    if len(written) > ways[0].n_matched:
+        ways += [_aligned(source, spans, written, tags, *stretch) for stretch in copies(source, written)]
+    chosen = _chosen(ways, len(source))
+    if chosen.n_matched < ALIGNED_SHARE * max(min(len(source), len(written)), 1):
         ledger["unaligned"] += 1
         return ()
-    _count_damage(source, written, match, answer, ledger)
-    found = []
-    for begin, stop, label in _paired(tags, ledger):
-        place = _place(match, begin, stop, len(source))
+    _count_damage(source, written, chosen.match, answer, ledger)
+    others = (w for w in ways if w.n_matched >= WHOLE * chosen.n_matched)
+    if any(w.stop <= chosen.start or w.start >= chosen.stop for w in others):
+        ledger["repetition"] = 1
+    ledger.update(chosen.ledger)
+    return chosen.entities
+
+
+def _aligned(
+    source: str, spans: Sequence[tuple[int, int]], written: str, tags: Sequence[_Tag], start: int, stop: int
+) -> _Copy:
+    """A stretch of the answer read for itself; it is widened where the note's beginning or end is missing in it."""
+    inside = matched(source, written[start:stop])
+    places = [(i, j) for j, i in enumerate(inside) if i != UNMATCHED]
+    if places and (start > 0 or stop < len(written)):
+        (first, _), (last, _) = places[0], places[-1]
+        missing = (first, len(source) - 1 - last)
+        wider = (max(start - 2 * missing[0], 0), min(stop + 2 * missing[1], len(written)))
+        if wider != (start, stop):
+            start, stop = wider
+            inside = matched(source, written[start:stop])
+            places = [(i, j) for j, i in enumerate(inside) if i != UNMATCHED]
+    match = [UNMATCHED] * start + inside + [UNMATCHED] * (len(written) - stop)
+    ledger: Counter[str] = Counter()
+    own = [tag for tag in tags if (start < tag.at <= stop if tag.closes else start <= tag.at < stop)]
+    entities = []
+    for begin, end, label in _paired(own, ledger):
+        place = _place(match, begin, end, len(source))
         if place is None:
             ledger["entity not in the text"] += 1
             continue
-        if source[place[0] : place[1]] != written[begin:stop]:
+        if source[place[0] : place[1]] != written[begin:end]:
             ledger["entity altered"] += 1
-        found.append(Entity(spans[place[0]][0], spans[place[1] - 1][1], label))
-    return _sound(found, ledger)
+        entities.append(Entity(spans[place[0]][0], spans[place[1] - 1][1], label))
+    sound = _sound(entities, ledger)
+    begin, end = (start + places[0][1], start + places[-1][1] + 1) if places else (start, start)
+    return _Copy(begin, end, match, len(places), sound, ledger)
+
+
+def _chosen(ways: Sequence[_Copy], n_source: int) -> _Copy:
+    """The last whole copy of the note with entities in it; without any, the last whole copy.
+
+    Behind a whole copy without entities, such as an echo, a cut one that has some is the answer.
+    """
+    apart: list[_Copy] = []  # of several ways to cut out the same copy the best one
+    for way in sorted(ways, key=lambda w: (w.n_matched - LOOSE * w.n_loose, bool(w.entities), w.start), reverse=True):
+        if all(way.stop <= w.start or w.stop <= way.start for w in apart):
+            apart.append(way)
+    whole = [w for w in apart if w.n_matched >= WHOLE * max(w.n_matched for w in apart)]
+    chosen = max([w for w in whole if w.entities] or whole, key=lambda w: w.start)
+    if not chosen.entities:
+        behind = [w for w in apart if w.entities and w.start >= chosen.stop and w.n_matched >= ALIGNED_SHARE * n_source]
+        chosen = max(behind, key=lambda w: w.start, default=chosen)
+    return chosen
 
 
 def _stream_with_tags(text: str, answer: str, labels: Sequence[str], ledger: Counter[str]) -> tuple[str, list[_Tag]]:

@@ -1,7 +1,4 @@
-"""What a language model is asked: guideline, example notes, instruction, text, filled into a file under prompts/.
-
-Knows prompt files and notes. Knows no model and no endpoint.
-"""
+"""What a language model is asked: guideline, example notes, instruction, text, filled into a file under prompts/."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from nbutils.prompting import markup
 from nbutils.taggers import PROMPTS
 from nbutils.taggers.settings import IclSettings
 
-TAG_ROOM = 64  # tokens of an answer for tags and a remark, besides those for the text
+TAG_TOKENS = 64  # tokens of an answer for tags and a remark, besides those for the text
 
 # What a prompt is made of: plain text, or a note that is to be written with its entities tagged.
 Prompt = tuple[str | Document, ...]
@@ -48,8 +45,8 @@ def prompt_string(prompt: Prompt) -> str:
 
 
 def answer_limit(text: str, settings: IclSettings) -> int:
-    """Tokens that an answer may have: the text, and room for tags."""
-    return math.ceil(settings.tokens_per_character * len(text)) + TAG_ROOM
+    """Tokens that an answer may have: for the text, and for tags."""
+    return math.ceil(settings.tokens_per_character * len(text)) + TAG_TOKENS
 
 
 def shortened(document: Document, characters: int | None) -> Document:

@@ -148,7 +148,8 @@ class IclSettings:
     allowed_hosts: Texts = ()  # hosts that private corpora may go to, too
     private_corpora: Texts = ()  # filled in by the study: those whose text this row would send
     key_variable: str | None = None  # the environment variable with the key; null: OPENAI_API_KEY, for OpenAI only
-    limit_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"  # newer OpenAI models want the second
+    limit_name: str | None = "max_tokens"  # newer OpenAI models want max_completion_tokens; null: no limit is sent
+    seed_name: str | None = "seed"  # Mistral wants random_seed; null: not sent
     temperature: NotNegative | None = 0.0  # null: not sent
     concurrency: Count = 4  # requests under way at once
     timeout: Positive = 120.0  # seconds for one attempt, all in all
@@ -164,6 +165,11 @@ class IclSettings:
     def __post_init__(self) -> None:
         if self.price and set(self.price) != {"input", "output"}:
             raise ValueError("price: write {input: 2.5, output: 10.0}, per million tokens")
+        names = [name for name in (self.limit_name, self.seed_name) if name is not None]
+        if {*names} & {"model", "messages", "temperature", "stream", "n"} or len({*names}) < len(names):
+            raise ValueError("limit_name, seed_name: write the server's own names of two parameters, or null")
+        if self.limit_name is None and (self.budget is not None or self.budget_tokens is not None):
+            raise ValueError("budget: cannot hold for answers without a limit; give limit_name, or leave out the budget")
         if self.budget is not None and not self.price:
             raise ValueError("budget: needs a price to be counted in; add price, or use budget_tokens")
         if self.endpoint is not None and self.decoding == "copy":

@@ -19,12 +19,12 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from tqdm.auto import tqdm
 
 from nbutils import ROOT
-from nbutils.corpus import MEDTXT_TAGS, Document, Entity, problems, separated
+from nbutils.corpus import MEDTXT_TAGS, Corpus, Document, Entity, fingerprint, problems, separated
 from nbutils.corpus.formats import (
     MEDTXT_HEAD,
     MEDTXT_TAIL,
@@ -34,6 +34,8 @@ from nbutils.corpus.formats import (
     medtxt_problem,
 )
 from nbutils.files import MAX_BYTES, DataError, written_whole
+from nbutils.study.corpora import open_corpus
+from nbutils.study.file import load_study
 from nbutils.study.provenance import git_commit
 from nbutils.study.runs import Run, read_run
 from nbutils.taggers import KINDS, Tagger
@@ -93,12 +95,66 @@ def _recipe_of(out: Path) -> str | None:
 def _check_model(run: Run) -> None:
     if run.record.get("kind") not in KINDS or not (run.folder / "model" / "settings.json").exists():
         raise DataError(f"{run.folder}: this run has no model to tag with; run its study again with `make study`")
+    _check_endpoint(run)
+
+
+def _check_endpoint(run: Run) -> None:
+    """Notes to be tagged count as private, since nothing says where they may go: only a trusted host gets them."""
+    settings = _settings(run)
+    if endpoint := settings.get("endpoint"):
+        from nbutils.prompting import guard
+
+        hosts = [host.strip().lower() for host in settings.get("allowed_hosts", ())]
+        host = guard.host_of(endpoint)
+        if not guard.is_loopback(host) and host not in hosts:
+            raise DataError(
+                f"{run.folder}: this run asks {host}, and notes to be tagged are sent to no host but this machine and "
+                "those under allowed_hosts; tag with a run whose model is here"
+            )
+
+
+def _settings(run: Run) -> dict[str, Any]:
+    path = run.folder / "model" / "settings.json"
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        settings = None
+    if not isinstance(settings, dict):
+        raise DataError(f"{path}: not the settings of a model; run its study again")
+    return settings
+
+
+def _training_corpus(run: Run, n_shown: int) -> Corpus:
+    """The corpus whose notes a prompt shows: a run keeps their ids, the study file says where they are.
+
+    Raises:
+        DataError: no study file of that name, or the corpus is no longer the one that the run was made from.
+    """
+    name, train = str(run.record.get("study")), run.train
+    path = ROOT / "studies" / f"{Path(name).name}.yaml"
+    again = f"bring it back as it was, or run the study again ({run.folder} shows {n_shown} of its notes in the prompt)"
+    if not path.is_file():
+        raise DataError(f"{path}: the study file of this run is not there; {again}")
+    corpus = open_corpus(load_study(path), train)
+    if fingerprint(corpus) != (run.record.get("corpora") or {}).get(train):
+        raise DataError(f'{path}: its corpus "{train}" is not the one that this run was made from; {again}')
+    return corpus
 
 
 def load(run: Run) -> Tagger:
+    """The tagger of a run, whatever its kind.
+
+    Raises:
+        DataError: its model cannot be loaded; or notes may not be sent to the endpoint that it asks.
+    """
     _check_model(run)
     try:
-        return import_module(KINDS[run.record["kind"]].module).load(run.folder / "model")
+        module = import_module(KINDS[run.record["kind"]].module)
+        if shown := _settings(run).get("shot_documents"):
+            return module.load(run.folder / "model", _training_corpus(run, len(shown)))
+        return module.load(run.folder / "model")
+    except DataError:
+        raise
     except (OSError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
         raise DataError(f"{run.folder}/model: the model cannot be loaded ({reason}); run its study again") from None
@@ -144,7 +200,8 @@ def _lock(file: IO[bytes], part: Path) -> None:
 
 
 def _stretch(job: Job, begin: int, end: int) -> Iterator[Document]:
-    return islice(read_notes(job.notes, job.encoding), begin, end)
+    """Some of the notes, each marked private: nothing says that they may go anywhere."""
+    return (replace(note, private=True) for note in islice(read_notes(job.notes, job.encoding), begin, end))
 
 
 def _keep_whole(file: IO[bytes], notes: Iterator[Document], n: int) -> int:
@@ -184,6 +241,8 @@ def tagged(tagger: Tagger, notes: Sequence[Document]) -> list[Document]:
     where = f'notes "{notes[0].id}" to "{notes[-1].id}"'
     try:
         predictions = tagger.predict(notes)
+    except DataError as error:  # its sentence quotes no note
+        raise DataError(f"{where}: {error}") from None
     except Exception as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
         raise DataError(
@@ -253,8 +312,7 @@ def _report(job: Job, n_entities: int, no_xml: str | None) -> None:
 
 
 def _no_medtxt_type(run: Run) -> str | None:
-    settings = json.loads((run.folder / "model" / "settings.json").read_text(encoding="utf-8"))
-    foreign = {separated(Entity(0, 0, label)).label for label in settings["labels"]} - MEDTXT_TAGS
+    foreign = {separated(Entity(0, 0, label)).label for label in _settings(run)["labels"]} - MEDTXT_TAGS
     return f'"{min(foreign)}" is no MedTxt tag' if foreign else None
 
 

@@ -1,6 +1,6 @@
 """The long check, by hand: 2,000 notes, a server with faults in its own process, five kills with -9.
 
-    PYTHONPATH=. .venv/bin/python tests/check_faults.py [--notes 2000] [--kills 5]
+    PYTHONPATH=.:tests .venv/bin/python tests/prompting/check_faults.py [--notes 2000] [--kills 5]
 
 Once with `interrupted: count` and a server that knows nothing of idempotency keys, once with `interrupted: resend` and
 one that honours them. Every note must have one recorded outcome, and none may be paid twice.

@@ -1,7 +1,7 @@
 """Servers on loopback that speak OpenAI's chat completions: a good one around a tiny model, and one that misbehaves.
 
-    python tests/servers.py model FOLDER        answers with a model of this folder
-    python tests/servers.py faults FOLDER ...   answers rightly, or goes wrong; keeps a ledger in FOLDER
+    python tests/prompting/servers.py model FOLDER        answers with a model of this folder
+    python tests/prompting/servers.py faults FOLDER ...   answers rightly, or goes wrong; keeps a ledger in FOLDER
 
 Both print their port on the first line.
 """
@@ -29,14 +29,7 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(length := int(self.headers["content-length"]))
         if len(body) < length:  # the client is gone
             return None
-        if self.path.endswith("/files"):
-            return self.server.batches.upload(self, body)
-        if self.path.endswith("/batches"):
-            return self.server.batches.create(self, json.loads(body))
         return self.server.answer(self, json.loads(body))
-
-    def do_GET(self):
-        self.server.batches.get(self)
 
     def reply(self, body, status=200, headers=()):
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -95,7 +88,6 @@ class FaultServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.ledger, self.share, self.faults, self.delay = Ledger(folder), share, faults, delay
         self.honours_keys, self.random, self.patience = honours_keys, random.Random(seed), patience
-        self.batches = Batches(self)
         self.bodies, self.headers = [], []
 
     def handle_error(self, *_):
@@ -152,53 +144,6 @@ class FaultServer(ThreadingHTTPServer):
             handler.connection.close()
 
 
-class Batches:
-    """Just enough of /files and /batches."""
-
-    def __init__(self, server):
-        self.server, self.files, self.known, self.polls = server, {}, [], 0
-
-    def upload(self, handler, body):
-        boundary = handler.headers["content-type"].split("boundary=")[1].encode()
-        part = next(p for p in body.split(b"--" + boundary) if b'name="file"' in p)
-        name = f"file-{len(self.files)}"
-        self.files[name] = part.split(b"\r\n\r\n", 1)[1].rsplit(b"\r\n", 1)[0]
-        handler.reply({"id": name, "object": "file", "bytes": 1, "created_at": 0, "filename": "x", "purpose": "batch"})
-
-    def create(self, handler, body):
-        lines = [json.loads(line) for line in self.files[body["input_file_id"]].splitlines()]
-        out = []
-        for k, line in enumerate(lines):
-            self.server.ledger.note(line["custom_id"], "paid")
-            good = {"status_code": 200, "body": self.server.right_answer(line["body"])}
-            bad = {"status_code": 500, "body": {}}
-            out.append(
-                {"id": str(k), "custom_id": line["custom_id"], "response": bad if k == 1 else good, "error": None}
-            )
-        self.files["out"] = "\n".join(map(json.dumps, reversed(out))).encode()
-        fixed = {"object": "batch", "endpoint": body["endpoint"], "created_at": 0, "completion_window": "24h"}
-        waiting = {"status": "in_progress", "output_file_id": None, "error_file_id": None}
-        own = {
-            "id": f"batch-{len(self.known)}",
-            "metadata": body.get("metadata"),
-            "input_file_id": body["input_file_id"],
-        }
-        self.known.append(fixed | waiting | own)
-        handler.reply(self.known[-1])
-
-    def get(self, handler):
-        path = handler.path.split("?")[0]
-        if path.endswith("/content"):
-            return handler.reply(self.files[path.split("/")[-2]])
-        if path.endswith("/batches"):
-            return handler.reply({"object": "list", "data": self.known, "has_more": False})
-        batch = next(b for b in self.known if b["id"] == path.rsplit("/", 1)[1])
-        if self.polls:
-            batch |= {"status": "completed", "output_file_id": "out"}
-        self.polls += 1
-        handler.reply(batch)
-
-
 class ModelServer(ThreadingHTTPServer):
     """A local model behind chat completions, one request after the other."""
 
@@ -210,7 +155,7 @@ class ModelServer(ThreadingHTTPServer):
 
         torch.set_num_threads(1)
         self.model, self.tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
-        self.lock, self.torch, self.batches = threading.Lock(), torch, None
+        self.lock, self.torch = threading.Lock(), torch
         super().__init__(("127.0.0.1", 0), Handler)
 
     def answer(self, handler, body):

@@ -5,9 +5,11 @@ import os
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import anyio
+import httpx2
 import pytest
 import servers
 from test_ask import notes_of, serve, settings_for, tag
@@ -18,6 +20,7 @@ from nbutils.files import DataError
 from nbutils.prompting import guard
 from nbutils.prompting import tagger as icl
 from nbutils.prompting.endpoint import Endpoint
+from nbutils.prompting.prompts import shortened
 from nbutils.study.__main__ import main
 from nbutils.study.file import load_study
 from nbutils.taggers.settings import IclSettings
@@ -81,6 +84,78 @@ def test_private_example_notes_make_a_public_note_private():
     tagger = icl.fit(shots, settings, seed=0)
     with pytest.raises(DataError, match='corpus "ward7" is marked private'):
         tagger.predict(Corpus("CR", tuple(notes_of(1))))
+
+
+@pytest.fixture
+def nothing_is_sent(monkeypatch):
+    async def send(*_):
+        raise AssertionError("text was handed to the sending function")
+
+    monkeypatch.setattr(Endpoint, "send", send)
+    monkeypatch.setenv("WARD_KEY", "x")
+    return rules(endpoint=EXTERNAL, external=True, key_variable="WARD_KEY", shots=0)
+
+
+WARD = Corpus("ward7", (Document("s", "咳嗽あり", (Entity(0, 2),)),), private=True)
+
+
+@pytest.mark.parametrize(
+    "given", [list, tuple, iter, lambda notes: (d for d in notes), lambda notes: [*notes_of(2), *notes]]
+)
+def test_a_note_that_is_marked_private_is_not_sent_from_a_notebook_either(nothing_is_sent, given):
+    """Without its corpus: as a list, a generator, or among public notes."""
+    tagger = icl.fit([], nothing_is_sent, seed=0)
+    with pytest.raises(DataError, match=r"^a note is marked private, so its text will not be sent to api.example.org"):
+        tagger.predict(given(WARD.documents))
+    with pytest.raises(DataError, match="marked private"):
+        icl.IclTagger(nothing_is_sent, (), 0).predict(given(WARD.documents))
+
+
+@pytest.mark.parametrize("make", [
+    lambda settings: icl.fit(WARD, settings, seed=0),
+    lambda settings: icl.fit(list(WARD), settings, seed=0),
+    lambda settings: icl.fit(iter(WARD), settings, seed=0),
+    lambda settings: icl.IclTagger(settings, WARD.documents, 0),
+    lambda settings: icl.IclTagger(settings, [shortened(WARD.documents[0], 3)], 0),
+])  # fmt: skip
+def test_a_private_note_is_not_shown_to_an_external_model_however_it_was_chosen(nothing_is_sent, make):
+    tagger = make(replace(nothing_is_sent, shots=1))
+    with pytest.raises(DataError, match="marked private"):
+        tagger.predict(notes_of(1))
+
+
+def test_the_study_s_own_mark_holds_for_documents_that_lost_theirs(nothing_is_sent):
+    bare = [replace(d, private=False) for d in WARD]
+    with pytest.raises(DataError, match='corpus "ward7" is marked private'):
+        icl.fit([], replace(nothing_is_sent, private_corpora=("ward7",)), seed=0).predict(bare)
+
+
+def test_raw_answers_about_private_notes_are_kept_by_nobody(tmp_path):
+    server = serve(servers.FaultServer(tmp_path))
+    mixed = [*notes_of(2), *(replace(d, private=True) for d in notes_of(4)[2:])]
+    found = tag(settings_for(server, tmp_path), mixed)
+    assert [p.raw is None for p in found] == [False, False, True, True]
+    shown = icl.IclTagger(settings_for(server, tmp_path), WARD.documents, 0).predict(notes_of(1))
+    assert shown[0].raw is None  # an answer may repeat the note that was shown
+
+
+ELSEWHERE = [
+    "http://localhost.evil.example/v1", "http://127.0.0.1.nip.io/v1", "http://127.1/v1", "http://0x7f000001/v1",
+    "http://2130706433/v1", "http://0177.0.0.1/v1", "http://[::ffff:10.0.0.1]/v1", "http://localhost./v1",
+    "http://１２７.０.０.１.example/v1", "http://127.0.0.1%2eevil.example/v1", "http://127.0.0.1\\@evil.example/v1",
+    "http://evil.example\\127.0.0.1/v1", "http://evil.example#127.0.0.1", "http://evil.example?127.0.0.1",
+    "http://LOCALHOST.evil.example/v1", "https://0.0.0.0:80/v1", "http://[::]/v1", "http://169.254.169.254/v1",
+    "http://localhost@evil.example/v1", "http://loopback/v1", "http://localdomain/v1", "http://[fe80::1]/v1",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("endpoint", ELSEWHERE)
+def test_no_spelling_of_an_address_passes_another_host_off_as_this_machine(endpoint):
+    try:
+        host = guard.allow(endpoint, rules(external=True), ["ward7"])
+    except DataError:
+        return
+    assert guard.is_loopback(httpx2.URL(endpoint).host) and host == httpx2.URL(endpoint).host.lower()
 
 
 def test_the_sending_function_checks_for_itself(monkeypatch):
@@ -162,7 +237,7 @@ import json, pathlib, sys
 seen = []
 sys.addaudithook(lambda event, args: seen.append([event, repr(args[1:] if event == "socket.connect" else args[:2])])
                  if event in ("socket.connect", "socket.getaddrinfo", "socket.sendto") else None)
-sys.path[:0] = ["tests"]
+sys.path[:0] = ["tests", "tests/prompting"]
 from test_ask import notes_of, settings_for, tag
 from dataclasses import replace
 from nbutils.corpus import Corpus

@@ -17,6 +17,7 @@ from nbutils.files import DataError
 from nbutils.prompting import tagger as icl
 from nbutils.prompting.prompts import build_prompt, prompt_string, shortened
 from nbutils.study.runs import read_predictions, write_predictions
+from nbutils.taggers import PROMPTS
 from nbutils.taggers.settings import IclSettings
 
 
@@ -50,7 +51,7 @@ def test_zero_shot_has_the_guideline_and_no_example():
 def test_every_numbered_rule_of_the_bundled_guideline_has_its_line_in_the_prompt():
     rules = (ROOT / "data" / "GUIDELINE.md").read_text(encoding="utf-8").split("## Clarifications")[0]
     n_rules = len(re.findall(r"^\d+\. ", rules, re.M))
-    prompt = (ROOT / "nbutils" / "prompts" / "icl_ja.txt").read_text(encoding="utf-8")
+    prompt = (PROMPTS / "icl_ja.txt").read_text(encoding="utf-8")
     spans = prompt.split("囲む範囲")[1].split("補足")[0]
     assert len(re.findall(r"^\d+\. ", spans, re.M)) == n_rules
 
@@ -169,7 +170,7 @@ def test_a_saved_tagger_holds_no_text_and_loads_with_its_notes(local, notes, tmp
     assert all(d.text[:8] not in (tmp_path / "settings.json").read_text(encoding="utf-8") for d in notes)
     again = icl.load(tmp_path, notes)
     assert (again.shots, again.settings, again.seed) == (tagger.shots, tagger.settings, 3)
-    with pytest.raises(DataError, match="not among these documents"):
+    with pytest.raises(DataError, match="1 of them are not at hand"):
         icl.load(tmp_path, notes[6:])
 
 
@@ -185,7 +186,7 @@ def test_damage_is_counted_by_kind_and_by_note(notes):
 
 def test_a_server_around_a_model_answers_like_the_model_in_this_process(micro_llm, local, notes, tmp_path):
     """A real process that speaks the protocol; transformers' own server wants packages that are not installed."""
-    command = [sys.executable, str(ROOT / "tests" / "servers.py"), "model", str(micro_llm)]
+    command = [sys.executable, str(ROOT / "tests" / "prompting" / "servers.py"), "model", str(micro_llm)]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         remote = replace(settings_for(int(server.stdout.readline()), tmp_path), prompt="tiny_icl", unit="sentence",

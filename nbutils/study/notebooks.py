@@ -13,6 +13,8 @@ NOTEBOOKS = {
     "icl": "notebooks/05_icl_baselines.ipynb",
 }
 
+WITHOUT_RUNS = ("02_inter_annotator_agreement", "10_generalisation")  # the other analyses wait for all runs
+
 
 def analyses(study: Study) -> dict[str, dict[str, str]]:
     """The analysis notebooks that the study's corpora allow, and the parameters that each gets besides the study file.

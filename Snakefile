@@ -74,6 +74,7 @@ rule study:
         "notebooks/06_evaluation.ipynb",
         "notebooks/01_data_exploration.ipynb",
         [f"notebooks/{notebook}.ipynb" for notebook in ANALYSES],
+        RUNS,  # so that a deleted run is made again, even where the analyses of it are there
 
 
 rule tiny_model:

@@ -42,6 +42,9 @@ def run_grid(study: Study, cores: int, profile: str | None = None) -> int:
     with _only_one(folder) as lock:
         if not profile:  # on a cluster a process of another machine may still be writing
             sweep(folder, ROOT / tiny_folder(study.name, "-", "-").parent.parent)
+        for run in _folders(study):
+            if not (run / "run.json").exists():
+                (run / "notebook.ipynb").unlink(missing_ok=True)  # to Snakemake it would say that the run is there
         with written_whole(folder / ".grid.json") as file:
             json.dump({"study": str(study.path.resolve())}, file)
         command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"),
@@ -199,5 +202,8 @@ def _means(path: Path) -> dict[tuple[str, str], float]:
 
 
 def _finished(study: Study) -> list[Path]:
-    paths = [run_folder(ROOT / "runs", study.name, s.name, train, seed) / "run.json" for s, train, seed in study.runs()]
-    return [path for path in paths if path.exists()]
+    return [folder for folder in _folders(study) if (folder / "run.json").exists()]
+
+
+def _folders(study: Study) -> list[Path]:
+    return [run_folder(ROOT / "runs", study.name, s.name, train, seed) for s, train, seed in study.runs()]

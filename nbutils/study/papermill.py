@@ -6,6 +6,7 @@ machine. Text goes in by `-r NAME VALUE`, which is never read as a number, a tru
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from pathlib import Path
 
@@ -14,14 +15,18 @@ from pathlib import Path
 sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
 
 import nbformat  # noqa: E402
+from jupyter_client.manager import KernelManager  # noqa: E402
 from papermill.cli import papermill  # noqa: E402
 
 from nbutils.files import written_whole  # noqa: E402
 from nbutils.study.provenance import without_paths  # noqa: E402
 
+# What goes between this process and its kernel is encrypted, as other users of the machine could listen.
+KernelManager.transport_encryption.default_value = "auto"
+
 
 def main() -> None:
-    """Execute a notebook as papermill does, and take the folders of this machine out of what was written."""
+    """Execute a notebook as papermill does, take the folders of this machine out of it, and note its hash beside it."""
     try:
         papermill(prog_name="papermill")
     finally:
@@ -30,6 +35,22 @@ def main() -> None:
             notebook = without_paths(nbformat.read(written, as_version=4))
             with written_whole(written) as file:
                 nbformat.write(notebook, file)
+            with written_whole(_mark(written)) as file:
+                file.write(_hash(written))
+
+
+def as_executed(path: Path) -> bool:
+    """Whether a notebook is as `main` left it, and nobody has opened, run and saved it since."""
+    mark = _mark(path)
+    return mark.exists() and mark.read_text(encoding="utf-8") == _hash(path)
+
+
+def _mark(path: Path) -> Path:
+    return path.with_name(f".{path.name}.sha256")
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-# Everything a newcomer needs. `make` alone prints what there is.
+# Everything a newcomer needs. `make` alone lists the commands.
 STUDY ?= demo
 DEVICE ?= h100
 CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 1)
@@ -8,17 +8,29 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 export JMED_LLM_DIR ?= $(firstword $(wildcard data/jmed-llm ../shared/data/jmed-llm) data/jmed-llm)
 export TOKENIZERS_PARALLELISM = false
 export JUPYTER_PLATFORM_DIRS = 1
+# What a person writes on the command line reaches the shell through the environment, where nothing in it is syntax.
+override STUDY := $(value STUDY)
+override PROFILE := $(value PROFILE)
+override RUN := $(value RUN)
+override NOTES := $(value NOTES)
+override OUT := $(value OUT)
+override ENCODING := $(value ENCODING)
+export STUDY PROFILE RUN NOTES OUT ENCODING CORES DEVICE SHARDS GPUS
 BIN = .venv/bin
-WITH = PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONPATH="$(CURDIR)"
+WITH = PATH="$$PWD/$(BIN):$$PATH" PYTHONPATH="$$PWD"
+# $$file: a study of studies/ by its name, or any file that ends in .yaml
+FILE = case "$$STUDY" in *.yaml|*.yml) file=$$STUDY;; *) file=studies/$$STUDY.yaml;; esac; \
+  case "$$file" in -*) file=./$$file;; esac;
 
-.PHONY: help install study plan models test lab bench reference outputs report readme schema check-data check-study tag \
+.PHONY: help install study check-study plan models test test-notebooks lab bench reference report schema check-data tag \
   tag-memory slurm audit clean
 
-help:  ## what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' Makefile
-	@echo "options: STUDY=demo|public|types|laptop|paper|FILE.yaml  CORES=$(CORES)  PROFILE=slurm"
+help:  ## list the commands
+	@awk -F ':.*## ' '/^##@ /{print "\n" substr($$0, 5)} /^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' Makefile
+	@echo; echo "Options: STUDY=demo|public|types|laptop|paper|FILE.yaml  CORES=$(CORES)  PROFILE=slurm"
 
-install: .venv/installed  ## create .venv and install the locked versions
+##@ Start
+install: .venv/installed  ## create .venv with the locked versions (2-3 GB, minutes; every command does it first)
 
 .venv/installed: requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; install it and run make again."; exit 1; }
@@ -27,37 +39,43 @@ install: .venv/installed  ## create .venv and install the locked versions
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-STUDY_FILE = $(if $(filter %.yaml,$(STUDY)),$(STUDY),studies/$(STUDY).yaml)
+study: install $(if $(filter slurm,$(PROFILE)),.venv/slurm)  ## run the study, print its table (demo: offline, 9 min)
+	@$(FILE) $(WITH) python -m nbutils.study check "$$file" && \
+	  $(WITH) python -m nbutils.study run "$$file" --cores "$$CORES" $${PROFILE:+--profile "profiles/$$PROFILE"}
 
-study: install check-study $(filter slurm,$(PROFILE))  ## run the study and print its main table (STUDY=demo is offline, on a CPU, in minutes)
-	@$(WITH) python -m nbutils.study run $(STUDY_FILE) --cores $(CORES) $(if $(PROFILE),--profile profiles/$(PROFILE))
+lab: install  ## open the notebooks in JupyterLab; asks no other machine (seconds)
+	@$(WITH) python -m jupyterlab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks/00_reading_the_paper.ipynb \
+	  --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate \
+	  --LabApp.extension_manager=readonly --KernelManager.transport_encryption=auto
 
-check-study: install
-	@$(WITH) python -m nbutils.study check $(STUDY_FILE)
+report: install  ## results and executed notebooks as a static site in report/ (10 s, 6 MB)
+	@$(FILE) $(WITH) python -m tools.report site "$$file"
 
-plan: install  ## estimate memory and time of a study before you rent a GPU (STUDY=paper DEVICE=h100|a100|l4|rtx4090|this)
-	@$(WITH) python -m tools.plan $(STUDY_FILE) --device $(DEVICE)
+test: install  ## all tests that need neither GPU nor hub, and the notebooks' outputs (8 min)
+	@$(WITH) python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	@$(MAKE) --no-print-directory test-notebooks
 
-models: install  ## download the models of a study once, whole and as safetensors (STUDY=paper)
-	@$(WITH) python -m nbutils.study models $(STUDY_FILE)
+test-notebooks: install  ## run the committed notebooks again and compare every output (nbval, 2 min)
+	@$(WITH) python -m tools.notebook_outputs compare
 
-test: install  ## all tests that need neither a GPU nor the hub, with coverage
-	@$(WITH) python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(if $(STRICT),--strict-outputs)
+##@ Your notes
+check-study: install  ## check a study file and its corpora before anything runs (STUDY=FILE.yaml, seconds)
+	@$(FILE) $(WITH) python -m nbutils.study check "$$file"
 
-report: install  ## build the study's results and executed notebooks as a static site in report/
-	@$(WITH) python -m tools.report site $(STUDY_FILE)
+tag: install  ## tag notes with a finished run (RUN=runs/... NOTES=FILE|FOLDER  OUT= ENCODING= SHARDS= GPUS=)
+	@test -n "$$RUN" -a -n "$$NOTES" || { echo "Say which run and which notes: make tag RUN=runs/demo/crf/CR/seed-0 NOTES=my_notes"; exit 1; }
+	@$(WITH) python -m nbutils.tagging --run="$$RUN" --notes="$$NOTES" $${OUT:+--out="$$OUT"} \
+	  $${ENCODING:+--encoding="$$ENCODING"} $${SHARDS:+--shards="$$SHARDS" --cores="$$CORES"} $${GPUS:+--gpus="$$GPUS"}
 
-readme: install  ## put the demo's result table into the READMEs
-	@$(WITH) python -m tools.report readme studies/demo.yaml
+check-data: install  ## check the bundled corpora against their rules (seconds)
+	@$(WITH) python -m tools.check_data
 
-audit: install  ## compare the locked versions with published advisories (needs a connection; installs pip-audit apart)
-	@test -x .audit/bin/pip-audit || { $(PYTHON) -m venv .audit && .audit/bin/pip install --quiet pip-audit==2.10.1; } \
-	  || { echo "pip-audit could not be installed; it needs a connection. Nothing was audited."; exit 1; }
-	@.audit/bin/pip-audit --strict --requirement requirements.lock --disable-pip --no-deps \
-	  || { echo "Advisories apply (listed above), or the advisory service did not know a package or could not be reached."; exit 1; }
+##@ GPU and cluster
+plan: install  ## memory and time of a study before a GPU is rented (STUDY=paper DEVICE=h100|a100|l4|rtx4090|this)
+	@$(FILE) $(WITH) python -m tools.plan "$$file" --device "$$DEVICE"
 
-outputs: install  ## execute the notebooks from the reference runs and save them with their outputs
-	@$(WITH) python -m tools.notebook_outputs make
+models: install  ## download the models of a study once, as safetensors (STUDY=laptop|paper, gigabytes)
+	@$(FILE) $(WITH) python -m nbutils.study models "$$file"
 
 slurm: .venv/slurm  ## install what `make study PROFILE=slurm` needs besides
 
@@ -65,31 +83,26 @@ slurm: .venv/slurm  ## install what `make study PROFILE=slurm` needs besides
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -c requirements.lock -e ".[slurm]"
 	@touch $@
 
-lab: install  ## open the notebooks in JupyterLab
-	@$(WITH) jupyter lab --notebook-dir=.
+##@ Maintainers
+reference: install  ## after `make study`: make its runs, figures and table, and the notebooks' outputs, the bundled ones (3 min)
+	@$(FILE) $(WITH) python -m tools.reference_runs "$$file"
 
-bench: install  ## time our decoding, training and scoring against the usual ways, side by side
+bench: install  ## time decoding, training and scoring against the usual ways, into runs/bench (20 min)
 	@$(WITH) python -m tools.bench
 
-tag: install  ## tag notes with a finished run (RUN=runs/… NOTES=FILE|FOLDER  OUT= ENCODING= SHARDS= GPUS=)
-	@test -n "$(RUN)" -a -n "$(NOTES)" || { echo "Say which run and which notes: make tag RUN=runs/demo/crf/CR/seed-0 NOTES=my_notes"; exit 1; }
-	@$(WITH) python -m nbutils.tagging --run "$(RUN)" --notes "$(NOTES)" $(if $(OUT),--out "$(OUT)") \
-	  $(if $(ENCODING),--encoding "$(ENCODING)") $(if $(SHARDS),--shards $(SHARDS) --cores $(CORES)) \
-	  $(if $(GPUS),--gpus $(GPUS))
+tag-memory: install  ## peak memory of tagging 1,000 and 10,000 notes (RUN=runs/..., minutes)
+	@$(WITH) python -m tools.tagging_memory "$$RUN"
 
-tag-memory: install  ## peak memory of tagging 1,000 and 10,000 notes with a finished run (RUN=runs/…)
-	@$(WITH) python -m tools.tagging_memory "$(RUN)"
-
-reference: install  ## copy the finished runs of the study to data/reference_runs, for notebooks without training
-	@$(WITH) python -m tools.reference_runs $(STUDY_FILE)
+audit: install  ## compare the locked versions with published advisories (needs a connection)
+	@test -x .audit/bin/pip-audit || { $(PYTHON) -m venv .audit && .audit/bin/pip install --quiet pip-audit==2.10.1; } \
+	  || { echo "pip-audit could not be installed; it needs a connection. Nothing was audited."; exit 1; }
+	@.audit/bin/pip-audit --strict --requirement requirements.lock --disable-pip --no-deps \
+	  || { echo "Advisories apply (listed above), or the advisory service did not know a package or could not be reached."; exit 1; }
 
 schema: install  ## write studies/schema.json, with which editors complete and check study files
 	@$(WITH) python -m tools.study_schema
 
-check-data: install  ## check the bundled corpora against their rules
-	@$(WITH) python -m tools.check_data
-
-clean:  ## remove what can be made again (runs, tiny models, caches), but neither .venv, paid answers nor downloaded models
+clean:  ## remove what can be made again (runs, tiny models, caches), but no paid answers and no downloaded models
 	-find runs models -mindepth 1 -maxdepth 1 ! -name 'answers.sqlite*' ! -name hub -exec rm -rf {} + 2>/dev/null
 	rm -rf report tagged .snakemake .pytest_cache .hypothesis .coverage
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

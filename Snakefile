@@ -1,90 +1,112 @@
-"""The grid: one rule a notebook, one job a run. papermill executes the notebook with the run's parameters.
+"""The grid: one rule per notebook, one job per run. papermill executes the notebook with the run's parameters.
 
     snakemake --config study=studies/demo.yaml --cores 2
 
-What was cut off is repeated, what is done is kept. run.json is no output here: snakemake would delete that of a job
-killed between the end of the run and its own bookkeeping, and the notebook finds such a run finished (study.execute).
+Jobs work in runs/<study>, so that no path of theirs holds a name that Snakemake could take for syntax; names reach the
+notebooks as quoted parameters. What was cut off is repeated, what is done is kept. run.json is no output here: Snakemake
+would delete that of a job killed between the end of the run and its own bookkeeping, and the notebook finds such a run
+finished (study.execute).
 """
 
+import os
+import shlex
 import sys
-from pathlib import Path
 
-sys.path.insert(0, workflow.basedir)
+sys.path.insert(0, str(workflow.basedir))
+from nbutils import ROOT
 from nbutils.files import DataError
-from nbutils.study.corpora import corpus_files, second_files
+from nbutils.study.corpora import corpus_files, digest, private_names, second_files
 from nbutils.study.file import load_study
-from nbutils.study.notebooks import NOTEBOOKS, analyses
-from nbutils.study.systems import tiny_kinds
+from nbutils.study.grid import file_for_notebooks
+from nbutils.study.notebooks import NOTEBOOKS, WITHOUT_RUNS, analyses
+from nbutils.study.runs import path_name, run_folder
+from nbutils.study.systems import tiny_folder, tiny_kinds
 from nbutils.taggers import KINDS
 
 try:
     STUDY = load_study(config.get("study", "studies/demo.yaml"))
-    PATHS = corpus_files(STUDY)
+    CORPORA, SECONDS = digest(corpus_files(STUDY)), digest(second_files(STUDY))
     ANALYSES = analyses(STUDY)
+    PRIVATE = private_names(STUDY)
 except DataError as error:
     raise SystemExit(f"\n{error}\n")
 
-NAME = STUDY.name
-GRID = [(s.name, train, seed) for s, train, seed in STUDY.runs()]
-OF_KIND = {kind: [s.name for s in STUDY.systems.values() if s.kind == kind] for kind in KINDS}
-# One thread a job: the jobs share the cores, and the same number of threads gives the same sums.
-PAPERMILL = "OMP_NUM_THREADS={threads} TOKENIZERS_PARALLELISM=false {sys.executable} -m nbutils.study.papermill --no-progress-bar --log-level ERROR -k python3"
-LOG = f"runs/{NAME}/logs"
+
+workdir: str(ROOT / "runs" / STUDY.name)
+
+
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+TOP = "../.."  # the repository
+SYSTEMS = {path_name(name): name for name in STUDY.systems}
+TRAIN = {path_name(name): name for name in STUDY.train}
+FOLDERS = [run_folder("", STUDY.name, s.name, train, seed).relative_to(STUDY.name) for s, train, seed in STUDY.runs()]
+RUNS = [f"{folder}/notebook.ipynb" for folder in FOLDERS]
+# What a private corpus leaves is for its owner alone. One thread per job: the jobs share the cores, and the same number
+# of threads gives the same sums.
+ALONE = "umask 077;" if PRIVATE else ""
+THREADS = "OMP_NUM_THREADS={threads} TOKENIZERS_PARALLELISM=false"
+FILE = file_for_notebooks(STUDY)
+PAPERMILL = shlex.join([sys.executable, "-m", "nbutils.study.papermill"])
+OPTIONS = shlex.join(
+    ["--cwd", str(ROOT), "--no-progress-bar", "--log-level", "ERROR", "-k", "python3", "-r", "study_file", FILE]
+)
+EXECUTE = "{ALONE} " + THREADS + " {PAPERMILL} {input.notebook:q} {output.notebook:q} {OPTIONS}"
+TINY = shlex.join([sys.executable, "-m", "nbutils.study", "tiny", str(STUDY.path.resolve())])
 
 
 wildcard_constraints:
     seed=r"\d+",
+    train="|".join(map(re.escape, TRAIN)),
 
 
 def one_of(names):
     """A wildcard pattern for these names only (nothing matches when there are none)."""
-    return "|".join(names) or "(?!)"
+    return "|".join(re.escape(path_name(name)) for name in names) or "(?!)"
 
 
 def tiny_models(wildcards):
-    kinds = tiny_kinds(STUDY, wildcards.system)
-    return [f"models/{NAME}/{wildcards.train}/{kind}/config.json" for kind in kinds]
+    system, train = SYSTEMS[wildcards.system], TRAIN[wildcards.train]
+    return [f"{TOP}/{tiny_folder(STUDY.name, train, kind)}/config.json" for kind in tiny_kinds(STUDY, system)]
 
 
 rule study:
     input:
-        # Not the table itself: that one is in the repository, and would count as done in a fresh clone.
-        f"runs/{NAME}/notebooks/06_evaluation.ipynb",
-        f"runs/{NAME}/notebooks/01_data_exploration.ipynb",
-        [f"runs/{NAME}/notebooks/{notebook}.ipynb" for notebook in ANALYSES],
+        "notebooks/06_evaluation.ipynb",
+        "notebooks/01_data_exploration.ipynb",
+        [f"notebooks/{notebook}.ipynb" for notebook in ANALYSES],
+        RUNS,  # so that a deleted run is made again, even where the analyses of it are there
 
 
 rule tiny_model:
     """The offline models: built once for each training corpus, shared by all its runs."""
-    input:
-        PATHS,
     output:
-        f"models/{NAME}/{{train}}/{{kind}}/config.json",
+        f"{TOP}/models/{path_name(STUDY.name)}/{{train}}/{{kind}}/config.json",
     wildcard_constraints:
         kind="encoder|llm",
     log:
-        f"{LOG}/tiny-{{train}}-{{kind}}.log",
+        "logs/tiny-{train}-{kind}.log",
     priority: 3
     params:
+        corpora=lambda w: CORPORA,
         tiny=lambda w: str(dict(STUDY.tiny.get(w.kind, {}))),
         types=lambda w: str(STUDY.types) if w.kind == "llm" else "",  # their tags are tokens of its tokenizer
+        train=lambda w: TRAIN[w.train],
     shell:
-        "OMP_NUM_THREADS={threads} {sys.executable} -m nbutils.study tiny {STUDY.path} {wildcards.train} {wildcards.kind} > {log} 2>&1"
+        "{ALONE} " + THREADS + " {TINY} {params.train:q} {wildcards.kind} > {log:q} 2>&1"
 
 
 rule explore:
     input:
-        PATHS,
-        notebook="notebooks/01_data_exploration.ipynb",
+        notebook=f"{TOP}/notebooks/01_data_exploration.ipynb",
     output:
-        f"runs/{NAME}/notebooks/01_data_exploration.ipynb",
+        notebook="notebooks/01_data_exploration.ipynb",
     log:
-        f"{LOG}/01_data_exploration.log",
+        "logs/01_data_exploration.log",
+    params:
+        corpora=lambda w: CORPORA,
     shell:
-        PAPERMILL + " {input.notebook} {output} -p study_file {STUDY.path} > {log} 2>&1"
+        EXECUTE + " > {log:q} 2>&1"
 
-
-RUN = f"runs/{NAME}/{{system}}/{{train}}/seed-{{seed}}"
 
 for kind, notebook_of_kind in NOTEBOOKS.items():
 
@@ -93,45 +115,45 @@ for kind, notebook_of_kind in NOTEBOOKS.items():
         name:
             kind
         input:
-            PATHS,
             tiny_models,
-            notebook=notebook_of_kind,
+            notebook=f"{TOP}/{notebook_of_kind}",
         output:
-            notebook=RUN + "/notebook.ipynb",
+            notebook="{system}/{train}/seed-{seed}/notebook.ipynb",
         log:
-            f"{LOG}/{{system}}-{{train}}-{{seed}}.log",
+            "logs/{system}-{train}-{seed}.log",
         wildcard_constraints:
-            system=one_of(OF_KIND[kind]),
+            system=one_of(s.name for s in STUDY.systems.values() if s.kind == kind),
         priority: KINDS[kind].priority
         params:
-            system=lambda w: str(STUDY.systems[w.system].settings),
-            split=f"{STUDY.types} {STUDY.certainties} {STUDY.split_seed} {STUDY.test_fraction} {STUDY.evaluate}",
+            corpora=lambda w: CORPORA,
+            settings=lambda w: str(STUDY.systems[SYSTEMS[w.system]].settings),
+            split=lambda w: f"{STUDY.types} {STUDY.certainties} {STUDY.split_seed} {STUDY.test_fraction} {STUDY.evaluate}",
+            system=lambda w: SYSTEMS[w.system],
+            train=lambda w: TRAIN[w.train],
         resources:
             gpu=int(KINDS[kind].gpu),
         shell:
-            PAPERMILL + " {input.notebook} {output.notebook} -p study_file {STUDY.path} -p system {wildcards.system}"
-            " -p train {wildcards.train} -p seed {wildcards.seed} > {log} 2>&1"
+            EXECUTE + " -r system {params.system:q} -r train {params.train:q} -p seed {wildcards.seed} > {log:q} 2>&1"
 
 
 rule evaluate:
     input:
-        [f"runs/{NAME}/{system}/{train}/seed-{seed}/notebook.ipynb" for system, train, seed in GRID],
-        notebook="notebooks/06_evaluation.ipynb",
+        RUNS,
+        notebook=f"{TOP}/notebooks/06_evaluation.ipynb",
     output:
-        table=f"runs/{NAME}/figures/main_result.md",
-        rows=f"runs/{NAME}/figures/main_result.csv",
-        png=f"runs/{NAME}/figures/main_result.png",
-        svg=f"runs/{NAME}/figures/main_result.svg",
-        notebook=f"runs/{NAME}/notebooks/06_evaluation.ipynb",
+        table="figures/main_result.md",
+        rows="figures/main_result.csv",
+        png="figures/main_result.png",
+        svg="figures/main_result.svg",
+        notebook="notebooks/06_evaluation.ipynb",
     log:
-        f"{LOG}/06_evaluation.log",
+        "logs/06_evaluation.log",
     priority: 2
+    params:
+        corpora=lambda w: CORPORA,
     shell:
-        PAPERMILL + " {input.notebook} {output.notebook} -p study_file {STUDY.path} -p runs_folder runs > {log} 2>&1"
+        EXECUTE + " -r runs_folder runs > {log:q} 2>&1"
 
-
-# Agreement and generalisation need no runs; the others wait for all of them.
-WITHOUT_RUNS = ("02_inter_annotator_agreement", "10_generalisation")
 
 for analysis, parameters in ANALYSES.items():
 
@@ -140,16 +162,15 @@ for analysis, parameters in ANALYSES.items():
         name:
             analysis[3:]
         input:
-            PATHS,
-            [] if analysis in WITHOUT_RUNS else [f"runs/{NAME}/{s}/{t}/seed-{n}/notebook.ipynb" for s, t, n in GRID],
-            second_files(STUDY) if analysis == "02_inter_annotator_agreement" else [],
-            notebook=f"notebooks/{analysis}.ipynb",
+            [] if analysis in WITHOUT_RUNS else RUNS,
+            notebook=f"{TOP}/notebooks/{analysis}.ipynb",
         output:
-            f"runs/{NAME}/notebooks/{analysis}.ipynb",
+            notebook=f"notebooks/{analysis}.ipynb",
         log:
-            f"{LOG}/{analysis}.log",
+            f"logs/{analysis}.log",
         priority: int(analysis == "07_stratification")  # the longest of them
         params:
-            chosen=" ".join(f"-p {name} {value}" for name, value in parameters.items()),
+            corpora=lambda w: CORPORA + SECONDS,
+            chosen=lambda w, chosen=parameters: [word for pair in chosen.items() for word in ("-r", *pair)],
         shell:
-            PAPERMILL + " {input.notebook} {output} -p study_file {STUDY.path} {params.chosen} > {log} 2>&1"
+            EXECUTE + " {params.chosen:q} > {log:q} 2>&1"

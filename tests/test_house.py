@@ -39,6 +39,7 @@ SURFACE = {
     },
     "nbutils.prompting": {"markup", "tagger"},
     "nbutils.prompting.prompts": {"build_prompt", "prompt_string"},
+    "nbutils.study.systems": {"prepare"},
     "nbutils.views": {"browser", "html"},
 }  # fmt: skip
 

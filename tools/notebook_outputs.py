@@ -1,7 +1,7 @@
 """The outputs of the committed notebooks: made from the reference runs, and compared with them again by nbval.
 
-Both happen in a *room*: a copy of what the notebooks read, with the reference runs as its `runs`. So neither touches
-the checkout's own runs and figures. Knows notebooks and their outputs; knows nothing of what they are about.
+Both happen in a sandbox: a copy of what the notebooks read, as a fresh clone has it, without `runs/` and `models/`. So
+neither reads nor touches what lies in the checkout.
 """
 
 from __future__ import annotations
@@ -52,20 +52,18 @@ def has_outputs(path: Path) -> bool:
 
 
 @contextmanager
-def room() -> Iterator[Path]:
-    """A temporary copy of what notebooks read and write; its `runs` are the reference runs, where there are any."""
+def sandbox() -> Iterator[Path]:
+    """A temporary copy of what notebooks read, without runs and models, where they may write."""
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
+        place = Path(folder).resolve()
         skipped = shutil.ignore_patterns("__pycache__", "jmed-llm", ".ipynb_checkpoints", "*.part")
         for name in ("nbutils", "studies", "notebooks", "data"):
             shutil.copytree(ROOT / name, place / name, ignore=skipped)
-        if (ROOT / REFERENCE_RUNS).is_dir():
-            shutil.copytree(ROOT / REFERENCE_RUNS, place / "runs")
         yield place
 
 
 def execute(path: Path, place: Path) -> nbformat.NotebookNode:
-    """Run a notebook in a room and give it back with its outputs, tidied.
+    """Run a notebook in a sandbox and give it back with its outputs, tidied.
 
     Raises:
         DataError: a cell failed, or shows a path of this machine.
@@ -80,7 +78,7 @@ def execute(path: Path, place: Path) -> nbformat.NotebookNode:
             timeout=TIMEOUT,
             record_timing=False,
             store_widget_state=False,
-            resources={"metadata": {"path": str(place)}},
+            resources={"metadata": {"path": str(place / "notebooks")}},  # where JupyterLab starts a kernel
         )
         client.execute()
     except CellExecutionError as error:
@@ -92,12 +90,11 @@ def execute(path: Path, place: Path) -> nbformat.NotebookNode:
 
 
 def tidy(notebook: nbformat.NotebookNode, name: str = "notebook") -> nbformat.NotebookNode:
-    """Take out of a notebook what is another one each time and what only a running kernel can use.
+    """Take out of a notebook what differs each time and what only a running kernel can use.
 
     Times of execution, the version of Python, widgets and their ids; in cells that are not compared also what was
     written to the error stream (progress bars). Changes the notebook and returns it.
     """
-    notebook.metadata.pop("widgets", None)
     notebook.metadata.pop("papermill", None)
     notebook.metadata["language_info"] = {"name": "python"}
     for number, cell in enumerate(notebook.cells):
@@ -107,22 +104,40 @@ def tidy(notebook: nbformat.NotebookNode, name: str = "notebook") -> nbformat.No
             continue
         ignored = IGNORED in cell.metadata.get("tags", [])
         cell.outputs = [out for out in cell.outputs if not (ignored and out.get("name") == "stderr")]
-        for out in cell.outputs:
-            if WIDGET in out.get("data", {}):
-                if not ignored:
-                    raise DataError(f"{name}, cell {number}: shows a widget; tag the cell {IGNORED}")
-                out.data = {"text/plain": "(interactive: open the notebook in JupyterLab and run it)"}
+        if not ignored and any(WIDGET in out.get("data", {}) for out in cell.outputs):
+            raise DataError(f"{name}, cell {number}: shows a widget; tag the cell {IGNORED}")
         if _MACHINE_PATH.search(json.dumps(cell.outputs)):
             raise DataError(f"{name}, cell {number}: its output shows a path of this machine")
+    return without_widgets(notebook)
+
+
+def without_widgets(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Take out widgets and their state: a progress bar leaves nothing, other widgets a line that says how to get them.
+
+    Changes the notebook and returns it.
+    """
+    notebook.metadata.pop("widgets", None)
+    for cell in notebook.cells:
+        if cell.cell_type != "code":
+            continue
+        cell.outputs = [out for out in cell.outputs if not _is_bar(out)]
+        for out in cell.outputs:
+            if WIDGET in out.get("data", {}):
+                out.data = {"text/plain": "(interactive: open the notebook in JupyterLab and run it)"}
     return notebook
 
 
-def make(chosen: Iterable[Path]) -> None:
-    """Execute notebooks from the reference runs and save them with their outputs, and the figures they drew.
+def _is_bar(output: nbformat.NotebookNode) -> bool:
+    data = output.get("data", {})
+    return WIDGET in data and bool(re.search(r"%\||it/s", data.get("text/plain", "")))
 
-    Results that a notebook keeps beside the runs (such as those of notebook 10) are kept beside the reference runs.
+
+def make(chosen: Iterable[Path]) -> None:
+    """Execute notebooks in a sandbox and save them with their outputs, and the figures that they drew.
+
+    Results that a notebook computes once (such as those of notebook 10) are kept beside the reference runs.
     """
-    with room() as place:
+    with sandbox() as place:
         for path in chosen:
             print(f"{path.name} ...", end=" ", flush=True)
             notebook = execute(path, place)
@@ -137,45 +152,58 @@ def make(chosen: Iterable[Path]) -> None:
             _keep_tables(place / REFERENCE_RUNS, ROOT / REFERENCE_RUNS)
 
 
-def compare(paths: Sequence[Path], place: Path) -> subprocess.CompletedProcess[str]:
-    """Run nbval over notebooks of a room: every cell's new output against the saved one."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull,
-               "--rootdir", str(place),
-               "--nbval", "--nbval-current-env", "--nbval-sanitize-with", str(SANITIZE),
-               "--nbval-cell-timeout", str(TIMEOUT), *map(str, paths)]  # fmt: skip
+def compare(paths: Sequence[Path], place: Path, *options: str, quiet: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run nbval over notebooks of a sandbox: every cell's new output against the saved one.
+
+    Its report is captured, or printed as it comes, one line per cell.
+    """
+    command = [sys.executable, "-m", "pytest", "-q" if quiet else "-v", "-p", "no:cacheprovider", "-c", os.devnull,
+               "--rootdir", str(place), "--nbval", "--nbval-current-env", "--nbval-sanitize-with", str(SANITIZE),
+               "--nbval-cell-timeout", str(TIMEOUT), *options, *map(str, paths)]  # fmt: skip
     environment = os.environ | _environment(place)
-    return subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=place, env=environment, capture_output=quiet, text=True, check=False)
 
 
 def _environment(place: Path) -> dict[str, str]:
-    """Our modules from the room, and one thread, since the order of a sum depends on their number."""
+    """Our modules from the sandbox, and one thread, since the order of a sum depends on their number."""
     return {"PYTHONPATH": str(place), "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
 def _keep_tables(source: Path, target: Path) -> None:
     """Copy the tables that notebooks keep beside the runs of `source` and that `target` does not have; no run."""
-    found = source.glob(f"*/{TABLES}")
-    copy_files((path for path in found if not (target / path.relative_to(source)).exists()), source, target)
+    tables = source.glob(f"*/{TABLES}")
+    copy_files((path for path in tables if not (target / path.relative_to(source)).exists()), source, target)
+
+
+def _compare_all(paths: Iterable[Path]) -> int:
+    """Compare notebooks in a sandbox, visibly; those saved without outputs are named and left out."""
+    compared = [path for path in paths if is_compared(path)]
+    empty = [path.name for path in compared if not has_outputs(path)]
+    with sandbox() as place:
+        copies = [place / "notebooks" / path.name for path in compared if path.name not in empty]
+        # Two at a time at most: each has a kernel of its own beside the process that compares.
+        workers = min(2, os.cpu_count() or 1)
+        status = compare(copies, place, "-n", str(workers), "--dist", "loadfile", quiet=False).returncode
+    for name in empty:
+        print(f"{name} was saved without outputs; `make reference` makes them.")
+    return status or int(bool(empty))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Make the outputs of the notebooks anew, or compare them."""
+    """Make the outputs of the notebooks again, or compare them with what the notebooks print now."""
     parser = argparse.ArgumentParser(prog="python -m tools.notebook_outputs", description=main.__doc__)
     parser.add_argument("command", choices=["make", "compare"])
     parser.add_argument("notebooks", nargs="*", type=Path, help="some notebooks only, such as notebooks/00_*.ipynb")
     chosen = parser.parse_args(arguments)
-    paths = [path.resolve() for path in chosen.notebooks] or [path for path in notebooks() if is_compared(path)]
+    paths = [path.resolve() for path in chosen.notebooks] or notebooks()
     try:
-        if chosen.command == "make":
-            make(paths)
-            return 0
-        with room() as place:
-            result = compare([place / "notebooks" / path.name for path in paths if is_compared(path)], place)
+        if chosen.command == "compare":
+            return _compare_all(paths)
+        make(paths)
     except (DataError, OSError) as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
-    print(result.stdout)
-    return result.returncode
+    return 0
 
 
 if __name__ == "__main__":

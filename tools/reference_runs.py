@@ -1,7 +1,9 @@
-"""The reference runs: a study's finished runs, small enough for the repository, so that 06 to 10 open without training.
+"""The reference runs: a study's finished runs, small enough for the repository, so that notebooks open without training.
 
-Copies `runs/<study>` to `data/reference_runs/<study>`: run.json, the predictions and the tables of notebook 10; no
-model, no notebook, no log. The figures and tables of the same runs go to `figures/<study>`.
+`make reference` is the one command that changes what the repository brings along: it copies `runs/<study>` to
+`data/reference_runs/<study>` (run.json, the predictions and the tables of notebook 10; no model, no notebook, no log)
+and its figures and tables to `figures/<study>`; after the demo study it also executes the notebooks and puts the main
+table into the READMEs.
 """
 
 from __future__ import annotations
@@ -14,32 +16,63 @@ from pathlib import Path
 
 from nbutils import ROOT
 from nbutils.files import DataError
+from nbutils.study.corpora import corpus_path, private_names
 from nbutils.study.file import Study, load_study
 from nbutils.study.runs import read_run, run_folder
 
 REFERENCE = "data/reference_runs"
 WANTED = ("run.json", "predictions/*.jsonl")
 TABLES = "generalisation/*.csv"
+SHOWN = "demo"  # the study that the notebooks and the READMEs show
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Copy the finished runs of a study to data/reference_runs, in the place of those that are there."""
+    """Make the finished runs, figures and tables of a study those that the repository brings along."""
     parser = argparse.ArgumentParser(prog="python -m tools.reference_runs", description=main.__doc__)
     parser.add_argument("file", nargs="?", default="studies/demo.yaml", help="the study file")
     try:
-        plan = load_study(parser.parse_args(arguments).file)
-        folder = copy_reference(plan, ROOT / "runs", ROOT / REFERENCE)
-        copy_figures(ROOT / "runs" / plan.name / "figures", ROOT / "figures" / plan.name)
-    except DataError as error:
+        publish(load_study(parser.parse_args(arguments).file))
+    except (DataError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    size = sum(path.stat().st_size for path in files) / 1e6
-    print(f"{REFERENCE}/{plan.name}: {len(list(plan.runs()))} runs, {len(files)} files, {size:.1f} MB")
     return 0
 
 
-def copy_reference(plan: Study, runs: Path, reference: Path) -> Path:
+def publish(study: Study) -> None:
+    """Copy runs and figures; after the demo study also execute the notebooks and fill the READMEs.
+
+    Runs on corpora that the repository does not hold (such as JMED-LLM) stay out of it; their figures come in.
+
+    Raises:
+        DataError: see `copy_reference`; or a notebook fails.
+    """
+    from tools import notebook_outputs, readmes, report  # which import this module
+
+    refuse_private(study)
+    if all(corpus_path(study, name).resolve().is_relative_to(ROOT) for name in study.corpora):
+        folder = copy_reference(study, ROOT / "runs", ROOT / REFERENCE)
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        size = sum(path.stat().st_size for path in files) / 1e6
+        print(f"{REFERENCE}/{study.name}: {len(list(study.runs()))} runs, {len(files)} files, {size:.1f} MB")
+    copy_figures(ROOT / "runs" / study.name / "figures", ROOT / "figures" / study.name)
+    print(f"figures/{study.name}: the figures and tables of these runs")
+    if study.name == SHOWN:
+        notebook_outputs.make(notebook_outputs.notebooks())
+        changed = readmes.fill("result", report.result_table(ROOT / "figures" / study.name))
+        print(", ".join(p.name for p in changed) + " filled" if changed else "The READMEs show the table already.")
+
+
+def refuse_private(study: Study) -> None:
+    """Neither ids nor offsets of private notes go into a repository.
+
+    Raises:
+        DataError: a corpus of the study is private.
+    """
+    for name in sorted(private_names(study)):
+        raise DataError(f"{study.path}, corpora.{name}: the corpus is private, so its runs stay out of {REFERENCE}")
+
+
+def copy_reference(study: Study, runs: Path, reference: Path) -> Path:
     """Copy every run of the study file from `runs` to `reference`; what lay there before is replaced as a whole.
 
     But for the tables of notebook 10, of which each says which notes and settings it was made from.
@@ -47,15 +80,13 @@ def copy_reference(plan: Study, runs: Path, reference: Path) -> Path:
     Raises:
         DataError: a run is not finished, or a corpus is private: neither its ids nor its offsets go into a repository.
     """
-    for name, entry in plan.corpora.items():
-        if entry.private:
-            raise DataError(f"{plan.path}, corpora.{name}: the corpus is private, so its runs stay out of {REFERENCE}")
-    source, target = runs / plan.name, reference / plan.name
-    beside = target.with_name(f".{plan.name}.part")
+    refuse_private(study)
+    source, target = runs / study.name, reference / study.name
+    beside = target.with_name(f".{study.name}.part")
     shutil.rmtree(beside, ignore_errors=True)
     try:
-        for system, train, seed in plan.runs():
-            folder = run_folder(runs, plan.name, system.name, train, seed)
+        for system, train, seed in study.runs():
+            folder = run_folder(runs, study.name, system.name, train, seed)
             read_run(folder)  # a sentence, if it is not finished
             for pattern in WANTED:
                 copy_files(folder.glob(pattern), source, beside)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import html
 import math
+import re
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -204,8 +207,14 @@ def to_markdown(table: pd.DataFrame) -> str:
     names = [name or "system" for name in table.index.names]
     labels = [key if isinstance(key, tuple) else (key,) for key in table.index]
     rows = [[*names, *heads], *([*key, *row] for key, row in zip(labels, table.to_numpy(), strict=True))]
-    lines = ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows]
+    lines = ["| " + " | ".join(map(_as_text, row)) + " |" for row in rows]
     return "\n".join([lines[0], "|" + "---|" * len(names) + "---:|" * len(heads), *lines[1:]]) + "\n"
+
+
+def _as_text(cell: Any) -> str:
+    """A title or a number in Markdown, where nothing of it is markup, HTML or the end of a cell."""
+    text = re.sub(r"[\s\x00-\x1f\x7f-\x9f]+", " ", str(cell)).strip()
+    return re.sub(r"([\\`*\[\]|])", r"\\\1", html.escape(text, quote=False))
 
 
 def write_main_result(
@@ -224,8 +233,8 @@ def write_main_result(
     path = folder / "main_result.md"
     with written_whole(path) as file:
         seeds = f"{len(study.seeds)} seed{'s' if len(study.seeds) > 1 else ''}"
-        file.write(f"**{study.title}** — micro F1 in percent, mean (SD) over {seeds}, exact spans.\n")
-        file.write(f"{study.caption}\nΔ = OOD − ID, as in Table 3 of the paper.\n\n{to_markdown(table)}")
+        file.write(f"**{_as_text(study.title or study.name)}** — micro F1 in percent, mean (SD) over {seeds}, exact spans.\n")
+        file.write(f"{_as_text(study.caption)}\nΔ = OOD − ID, as in Table 3 of the paper.\n\n{to_markdown(table)}")
         if by_type is not None and len(study.types) > 1:
             file.write(f"\nThe same for each type, F1 in percent:\n\n{to_markdown(by_type)}")
             _write_csv(by_type, folder / "main_result_types.csv", None)
@@ -236,6 +245,13 @@ def write_main_result(
 
 def _write_csv(table: pd.DataFrame, path: Path, index_label: str | None) -> None:
     with written_whole(path) as file:
-        flat = table.copy()
-        flat.columns = [" ".join(filter(None, c)) for c in table.columns]
+        flat = table.rename(index=_no_formula).map(_no_formula)
+        flat.columns = [_no_formula(" ".join(filter(None, c))) for c in table.columns]
         flat.to_csv(file, index_label=index_label)
+
+
+def _no_formula(cell: Any) -> Any:
+    """A cell that a spreadsheet shows and never computes; numbers with their SD stay numbers."""
+    number = r"[-+]?\d+(\.\d+)?( \([\d.—]+\))?"
+    computed = isinstance(cell, str) and re.match(r"\s*[=+\-@\t\r]", cell) and not re.fullmatch(number, cell)
+    return f"'{cell}" if computed else cell

@@ -96,3 +96,7 @@ def _about(corpus: Corpus, shown: int = 20) -> str:
     ]
     hidden = len(corpus.notices) - shown
     return "\n  ".join([*lines, f"… and {hidden:,} more of this kind"] if hidden > 0 else lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from nbutils import ROOT
-from nbutils.corpus import Corpus, select
+from nbutils.corpus import Corpus, select, text_hash
 from nbutils.corpus.formats import files_of, read_corpus
 from nbutils.corpus.splits import split_by_document
 from nbutils.files import DataError
 from nbutils.study.file import Study, nearest
+
+
+NOTE = 20  # characters: that many alike in two corpora are the same note; shorter lines ("no fever") are alike by chance
+_private_names: dict[tuple[object, ...], frozenset[str]] = {}
 
 
 def open_corpora(study: Study) -> dict[str, Corpus]:
@@ -21,9 +27,17 @@ def open_corpora(study: Study) -> dict[str, Corpus]:
 
 
 def open_corpus(study: Study, name: str) -> Corpus:
-    path, entry = corpus_path(study, name), study.corpora[name]
-    corpus = read_corpus(path, name=name, **entry.reading)
-    notices = tuple(notice.replace(f"{ROOT}/", "") for notice in corpus.notices)  # no path of this machine
+    """One corpus of the study; private when it is marked so, or holds notes of one that is.
+
+    Raises:
+        DataError: the corpus is not there, is faulty, or has no entity that the study is about.
+    """
+    path, corpus = corpus_path(study, name), _read(study, name)
+    if name in private_names(study):
+        corpus = replace(corpus, private=True)
+    # No path of this machine, since notebooks show them.
+    elsewhere = f"{path if path.is_dir() else path.parent}/"
+    notices = tuple(notice.replace(f"{ROOT}/", "").replace(elsewhere, "") for notice in corpus.notices)
     corpus = replace(corpus, notices=notices)
     chosen = select(corpus, study.labels, study.certainties, certainty_in_type=study.certainty_in_type)
     if any(d.entities for d in corpus) and not any(d.entities for d in chosen):
@@ -32,6 +46,48 @@ def open_corpus(study: Study, name: str) -> Corpus:
             "correct these, or leave out certainties"
         )
     return chosen
+
+
+def _read(study: Study, name: str) -> Corpus:
+    return read_corpus(corpus_path(study, name), name=name, **study.corpora[name].reading)
+
+
+def private_names(study: Study) -> frozenset[str]:
+    """The corpora whose text is private: those marked so, and those that hold a file or a note of one marked so.
+
+    Privacy belongs to the notes, under whatever name, path or format a study file reads them a second time.
+    """
+    marked = {name for name, entry in study.corpora.items() if entry.private}
+    others = study.corpora.keys() - marked
+    if not marked or not others:
+        return frozenset(marked)
+    stats = ((file, os.stat(file)) for name in study.corpora for file in _note_files(study, name))
+    key = (repr(sorted(study.corpora.items())), *((str(file), stat.st_mtime_ns, stat.st_size) for file, stat in stats))
+    if key not in _private_names:
+        contents = {c for name in marked for c in _contents(study, name)}
+        texts = {t for name in marked for t in _texts(study, name)}
+        again = {name for name in others if not contents.isdisjoint(_contents(study, name))}
+        again |= {name for name in others - again if not texts.isdisjoint(_texts(study, name))}
+        _private_names[key] = frozenset(marked | again)
+    return _private_names[key]
+
+
+def _note_files(study: Study, name: str) -> list[Path]:
+    return files_of(corpus_path(study, name), study.corpora[name].format)
+
+
+def _contents(study: Study, name: str) -> Iterator[object]:
+    """What tells a file: its place on the disk, whatever leads there, and what is in it."""
+    for file in _note_files(study, name):
+        stat = file.stat()
+        yield stat.st_dev, stat.st_ino
+        if stat.st_size >= NOTE:
+            yield digest([file])
+
+
+def _texts(study: Study, name: str) -> Iterator[str]:
+    texts = ("".join(d.text.split()) for d in _read(study, name))
+    return (text_hash(text) for text in texts if len(text) >= NOTE)
 
 
 def open_second(study: Study, name: str) -> Corpus | None:
@@ -43,14 +99,23 @@ def corpus_path(study: Study, name: str) -> Path:
     """Where a corpus lies: relative paths count from the repository, `$NAME` comes from the environment."""
     if name not in study.corpora:
         raise DataError(f'{study.path}, corpora: no corpus "{name}"{nearest(name, study.corpora)}')
-    path = os.path.expanduser(os.path.expandvars(study.corpora[name].path))
-    if "$" in path:
-        variable = path[path.index("$") :].split("/")[0]
-        raise DataError(f"{study.path}, corpora.{name}: {variable} is not set; set it to the folder of that corpus")
-    full = ROOT / path  # an absolute path stays itself
-    if not full.exists():
-        raise DataError(f"{study.path}, corpora.{name}: there is no {path}; put the corpus there or correct the path")
+    written, where = study.corpora[name].path, f"{study.path}, corpora.{name}"
+    for variable in re.findall(r"\$(?:(\w+)|\{([^}]*)\})", written):
+        if "".join(variable) not in os.environ:
+            raise DataError(f"{where}: ${''.join(variable)} is not set; set it to the folder of that corpus")
+    full = ROOT / os.path.expanduser(os.path.expandvars(written))  # an absolute path stays itself
+    if not full.exists():  # as it was written, since the value of a variable may be a secret
+        raise DataError(f"{where}: there is no {written}; put the corpus there or correct the path")
     return full
+
+
+def digest(files: Iterable[str | Path]) -> str:
+    """A short hash of what is in these files, in their order; another one means that a file was changed."""
+    total = hashlib.sha256()
+    for file in files:
+        with open(file, "rb") as data:
+            total.update(hashlib.file_digest(data, "sha256").digest())
+    return total.hexdigest()[:16]
 
 
 def corpus_files(study: Study) -> list[str]:

@@ -19,6 +19,7 @@ from nbutils.study.runs import (
     finished_run,
     latency,
     model_size,
+    predictions_file,
     read_run,
     remove_checkpoints,
     run_folder,
@@ -26,14 +27,8 @@ from nbutils.study.runs import (
     write_predictions,
     write_run,
 )
-from nbutils.study.systems import hub_notes, settings, tiny_kinds
+from nbutils.study.systems import hub_notes, prepare, settings, tiny_kinds
 from nbutils.taggers import KINDS
-
-# --- corpora and splits ----------------------------------------------------------------------------------------------
-
-
-# --- runs ------------------------------------------------------------------------------------------------------------
-
 
 def execute(
     study: Study,
@@ -48,8 +43,8 @@ def execute(
 
     A run that is finished and was made from the same settings and corpora is kept as it is, with its times. One that
     was cut off in its training goes on from its last checkpoint, to the same predictions. `runs` counts from the
-    repository, and so do models, wherever the notebook is opened. None in the further processes that
-    `accelerate launch` starts: the first one tags and writes.
+    repository, and so do models, wherever the notebook is opened. A tiny model is built first where it is missing.
+    None in the further processes that `accelerate launch` starts: the first one tags and writes.
     """
     chosen = study.systems[system]
     corpora = open_corpora(study)
@@ -68,6 +63,7 @@ def execute(
         print(f"This run was finished before; delete {place} to train it again.")
         remove_checkpoints(folder)
         return finished
+    prepare(study, system, train, progress=progress)
     module = import_module(KINDS[chosen.kind].module)  # only now, since torch takes seconds to load
     options: dict[str, Any] = {}
     about: dict[str, Any] = {}
@@ -87,9 +83,9 @@ def execute(
     for name in study.evaluate:
         target = evaluation_corpus(study, corpora, train, name)
         with timed(seconds, f"predict {name}"):
-            found = tagger.predict(target, progress=progress)
-        n_notes += len(found)
-        write_predictions(found, target, folder / "predictions" / f"{name}.jsonl")
+            predictions = tagger.predict(target, progress=progress)
+        n_notes += len(predictions)
+        write_predictions(predictions, target, predictions_file(folder, name))
     if (used := getattr(tagger, "used", None)) is not None:
         about["tokens"] = {"notes": n_notes, **asdict(used)}
     tagger.save(folder / "model")

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import csv
+import fcntl
+import json
+import os
 import re
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
+
+import psutil
 
 from nbutils import ROOT
+from nbutils.files import DataError, written_whole
 from nbutils.study.file import Study
 from nbutils.study.runs import figure_folder, run_folder
+from nbutils.study.systems import tiny_folder
+
+SECONDS = 10  # that a process which was asked to end is given for it
 
 
 def run_grid(study: Study, cores: int, profile: str | None = None) -> int:
@@ -18,28 +31,141 @@ def run_grid(study: Study, cores: int, profile: str | None = None) -> int:
 
     Killed at any point and called again, it repeats only the jobs that had not finished. With a `profile` (a folder
     with Snakemake options, such as profiles/slurm) the jobs run where that one says, and `cores` is not used.
+
+    Raises:
+        DataError: another process is running the same study, or its name cannot be that of a folder.
     """
-    where = ["--profile", profile] if profile else ["--cores", str(cores)]
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(ROOT),
-               "--config", f"study={study.path.resolve()}", *where, "--rerun-incomplete", "--nolock",
-               "--keep-going",
-               "--show-failed-logs", "--quiet", "rules", "host", "reason"]  # fmt: skip
-    n_before = len(_finished(study))
-    print(f"{study.title or study.name}: {n_before} of {len(list(study.runs()))} runs are finished.", flush=True)
-    status = subprocess.run(command, check=False).returncode
+    if study.name.strip(". ") == "" or "\n" in str(study.path.resolve()):
+        raise DataError(f"{study.path}: rename the study file; its name becomes that of a folder in runs/")
+    where = ["--profile", str(Path(profile).resolve())] if profile else ["--cores", str(cores)]
+    folder = ROOT / "runs" / study.name
+    with _only_one(folder) as lock:
+        if not profile:  # on a cluster a process of another machine may still be writing
+            sweep(folder, ROOT / tiny_folder(study.name, "-", "-").parent.parent)
+        for run in _folders(study):
+            if not (run / "run.json").exists():
+                (run / "notebook.ipynb").unlink(missing_ok=True)  # to Snakemake it would say that the run is there
+        with written_whole(folder / ".grid.json") as file:
+            json.dump({"study": str(study.path.resolve())}, file)
+        command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"),
+                   "--directory", str(folder), "--configfile", str(folder / ".grid.json"), *where,
+                   "--rerun-incomplete", "--nolock", "--keep-going", "--show-failed-logs",
+                   "--quiet", "rules", "host", "reason"]  # fmt: skip
+        n_before, n_runs = len(_finished(study)), len(list(study.runs()))
+        print(f"{study.title or study.name}: {n_before} of {n_runs} runs are finished.", flush=True)
+        status = _to_its_end(command, lock)
     if status == 0:
-        if n_before == len(list(study.runs())):
-            print("Nothing was left to train.")
-        folder = figure_folder(study.name)
-        print(f"\n{(folder / 'main_result.md').read_text(encoding='utf-8')}")
-        print(f"The figure is {(folder / 'main_result.png').relative_to(ROOT)}")
-        if sentence := distance(folder / "main_result.csv", ROOT / "figures" / study.name / "main_result.csv"):
-            print(sentence)
+        _tell(study, nothing_to_do=n_before == n_runs)
     else:
-        print(
-            "The study is not finished; the lines above say why. Run the same command again to go on.", file=sys.stderr
-        )
+        what = "was stopped" if status >= 128 else "is not finished; the lines above say why"
+        print(f"The study {what}. Run the same command again to go on.", file=sys.stderr)
     return status
+
+
+def _tell(study: Study, *, nothing_to_do: bool) -> None:
+    if nothing_to_do:
+        print("Nothing was left to train.")
+    folder = figure_folder(study.name)
+    print(f"\n{(folder / 'main_result.md').read_text(encoding='utf-8')}")
+    print(f"The figure is {(folder / 'main_result.png').relative_to(ROOT)}")
+    if sentence := distance(folder / "main_result.csv", ROOT / "figures" / study.name / "main_result.csv"):
+        print(sentence)
+
+
+def file_for_notebooks(study: Study) -> str:
+    """The study file as executed notebooks name it, from the repository: without any folder of this machine.
+
+    A study file from elsewhere is copied to runs/<study>/<study>.yaml, which also keeps what was run beside its results.
+    """
+    path = study.path.resolve()
+    if path.is_relative_to(ROOT):
+        return str(path.relative_to(ROOT))
+    copy = ROOT / "runs" / study.name / path.name
+    content = path.read_text(encoding="utf-8")
+    if not copy.exists() or copy.read_text(encoding="utf-8") != content:
+        with written_whole(copy) as file:
+            file.write(content)
+    return str(copy.relative_to(ROOT))
+
+
+# --- processes -------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _only_one(folder: Path) -> Iterator[int]:
+    """Hold the lock of a study's folder. It goes with the last process that has it, so Snakemake keeps it as well.
+
+    Raises:
+        DataError: another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            name = folder.relative_to(ROOT)
+            raise DataError(f"{name}: this study is running already, in another process; wait for its end") from None
+        except OSError:  # a file system without locks
+            pass
+        yield file.fileno()
+
+
+class _Stopped(BaseException):
+    """A signal asks this process to end."""
+
+
+def _to_its_end(command: list[str], lock: int) -> int:
+    """Run a command; when this process is asked to end, first end the command and all that it started."""
+
+    def stop(number: int, _: FrameType | None) -> None:
+        raise _Stopped(number)
+
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, stop) for number in signals}
+    process = None
+    try:
+        process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": _python_path()}, pass_fds=[lock])
+        return process.wait()
+    except _Stopped as stopped:
+        for number in signals:
+            signal.signal(number, signal.SIG_IGN)  # one is enough
+        if process is not None:
+            end(process)
+        return 128 + int(stopped.args[0])
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a process and all that it started: kernels lead sessions of their own, so a group is not enough."""
+    family: list[psutil.Process] = []
+    with suppress(psutil.NoSuchProcess):
+        first = psutil.Process(process.pid)
+        family = [first, *first.children(recursive=True)]
+    for member in family:
+        with suppress(psutil.NoSuchProcess):
+            member.terminate()
+    for member in psutil.wait_procs(family, timeout=SECONDS)[1]:
+        with suppress(psutil.NoSuchProcess):
+            member.kill()
+    process.wait()
+
+
+def _python_path() -> str:
+    return os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+
+
+def sweep(*folders: Path) -> None:
+    """Remove the half-written files (`.name.PID.part`) of processes that are gone."""
+    for folder in folders:
+        for path in folder.rglob(".*.part"):
+            pid = re.search(r"\.(\d+)\.part$", path.name)
+            if pid and not psutil.pid_exists(int(pid[1])):
+                path.unlink(missing_ok=True)
+
+
+# --- the end ---------------------------------------------------------------------------------------------------------
 
 
 def distance(table: Path, reference: Path) -> str:
@@ -76,5 +202,8 @@ def _means(path: Path) -> dict[tuple[str, str], float]:
 
 
 def _finished(study: Study) -> list[Path]:
-    paths = [run_folder(ROOT / "runs", study.name, s.name, train, seed) / "run.json" for s, train, seed in study.runs()]
-    return [path for path in paths if path.exists()]
+    return [folder for folder in _folders(study) if (folder / "run.json").exists()]
+
+
+def _folders(study: Study) -> list[Path]:
+    return [run_folder(ROOT / "runs", study.name, s.name, train, seed) for s, train, seed in study.runs()]

@@ -9,6 +9,8 @@ from nbutils.taggers import KINDS
 
 NOTEBOOKS = {name: kind.notebook for name, kind in KINDS.items()}
 
+WITHOUT_RUNS = ("02_inter_annotator_agreement", "10_generalisation")  # the other analyses wait for all runs
+
 
 def analyses(study: Study) -> dict[str, dict[str, str]]:
     """The analysis notebooks that the study's corpora allow, and the parameters that each gets besides the study file.

@@ -1,17 +1,57 @@
-"""papermill's command line, started in one second instead of four: `python -m nbutils.study.papermill IN OUT -p NAME VALUE`.
+"""papermill's command line, started in one second instead of four: `python -m nbutils.study.papermill IN OUT …`.
 
-The grid starts it for every run and every analysis, so the seconds count.
+The grid starts it for every run and every analysis, so the seconds count. What it writes names no folder of this
+machine. Text goes in by `-r NAME VALUE`, which is never read as a number, a truth value or YAML.
 """
 
 from __future__ import annotations
 
+import hashlib
 import sys
+from pathlib import Path
 
 # jsonschema's check of international web addresses builds a grammar for 3 s on import and is optional; a notebook's
 # schema asks for no such check.
 sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
 
+import nbformat  # noqa: E402
+from jupyter_client.manager import KernelManager  # noqa: E402
 from papermill.cli import papermill  # noqa: E402
 
+from nbutils.files import written_whole  # noqa: E402
+from nbutils.study.provenance import without_paths  # noqa: E402
+
+# What goes between this process and its kernel is encrypted, as other users of the machine could listen.
+KernelManager.transport_encryption.default_value = "auto"
+
+
+def main() -> None:
+    """Execute a notebook as papermill does, take the folders of this machine out of it, and note its hash beside it."""
+    try:
+        papermill(prog_name="papermill")
+    finally:
+        written = Path(sys.argv[2]) if len(sys.argv) > 2 else None
+        if written is not None and written.is_file():
+            notebook = without_paths(nbformat.read(written, as_version=4))
+            with written_whole(written) as file:
+                nbformat.write(notebook, file)
+            with written_whole(_mark(written)) as file:
+                file.write(_hash(written))
+
+
+def as_executed(path: Path) -> bool:
+    """Whether a notebook is as `main` left it, and nobody has opened, run and saved it since."""
+    mark = _mark(path)
+    return mark.exists() and mark.read_text(encoding="utf-8") == _hash(path)
+
+
+def _mark(path: Path) -> Path:
+    return path.with_name(f".{path.name}.sha256")
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 if __name__ == "__main__":
-    papermill(prog_name="papermill")
+    main()

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
+import html
 import os
 import platform
+import re
 import resource
 import subprocess
 import sys
+import tempfile
 import time
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = [
-    "torch",
-    "transformers",
-    "peft",
-    "tokenizers",
-    "fugashi",
-    "unidic-lite",
-    "sklearn-crfsuite",
-    "numpy",
-    "pandas",
-]
+from nbutils import ROOT
+
+PACKAGES = ["torch", "transformers", "peft", "tokenizers", "fugashi", "unidic-lite", "sklearn-crfsuite", "numpy", "pandas"]
 
 
 def provenance() -> dict[str, Any]:
@@ -69,3 +65,35 @@ def git_commit() -> str | None:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() or None
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def without_paths(value: Any) -> Any:
+    """Text, or every text inside lists and mappings (such as a notebook), without the folders of this machine.
+
+    Paths below the repository count from it; a home folder becomes `~`, a temporary one `(tmp)`.
+    """
+    if isinstance(value, str):
+        for place, short in _places():
+            value = value.replace(place, short)
+        value = re.sub(r"(?<![\w/.~])(?:/home|/Users)/[^/\s'\"<>:]+|(?<![\w/.~])/root(?![\w-])", "~", value)
+        return re.sub(r"(?<![\w/.~])(?:/tmp|/var/folders/[^/\s]+/[^/\s]+/T)(?=/)", "(tmp)", value)
+    if isinstance(value, dict):
+        for key in value:
+            value[key] = without_paths(value[key])
+    elif isinstance(value, list):
+        value[:] = map(without_paths, value)
+    return value
+
+
+@cache
+def _places() -> list[tuple[str, str]]:
+    """The folders of this machine as they are printed (bare, in HTML, in quotes), longest first, and what to write."""
+    environment = Path(sys.prefix)
+    names = {f"{environment}/": ".venv/", f"{environment.resolve()}/": ".venv/", f"{ROOT}/": "", str(ROOT): ".",
+             f"{sys.base_prefix}/": "python/", str(Path.home()): "~", tempfile.gettempdir(): "(tmp)"}  # fmt: skip
+    forms = {form(name): short for name, short in names.items() for form in (str, html.escape, _in_quotes)}
+    return sorted(((name, short) for name, short in forms.items() if len(name) > 4), key=lambda p: -len(p[0]))
+
+
+def _in_quotes(name: str) -> str:
+    return repr(name)[1:-1]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -45,11 +46,20 @@ class Run:
 
     def predictions(self, corpus: Corpus) -> list[Prediction]:
         """What this run found in a corpus, read once; see `read_predictions`."""
-        known, found = self._read.get(corpus.name, (None, []))
+        known, predictions = self._read.get(corpus.name, (None, []))
         if known != corpus:
-            found = read_predictions(self.folder / "predictions" / f"{corpus.name}.jsonl", corpus)
-            self._read[corpus.name] = corpus, found
-        return list(found)
+            predictions = read_predictions(predictions_file(self.folder, corpus.name), corpus)
+            self._read[corpus.name] = corpus, predictions
+        return list(predictions)
+
+
+def path_name(name: str) -> str:
+    """The name of a system or a corpus as that of a file or folder: letters, digits, `_`, `-` and `.` stay.
+
+    What shells, Snakemake, papermill or web pages could take for syntax is percent-encoded, so that two names never
+    share a file: `x{y}` becomes `x%7By%7D`.
+    """
+    return re.sub(r"^[-.]|[^\w.-]", lambda m: "".join(f"%{byte:02X}" for byte in m[0].encode("utf-8")), name)
 
 
 def figure_folder(study: str) -> Path:
@@ -58,11 +68,16 @@ def figure_folder(study: str) -> Path:
 
 
 def run_folder(root: str | Path, study: str, system: str, train: str, seed: int) -> Path:
-    return Path(root) / study / system / train / f"seed-{seed}"
+    return Path(root) / study / path_name(system) / path_name(train) / f"seed-{seed}"
+
+
+def predictions_file(folder: Path, corpus: str) -> Path:
+    """What the run in this folder predicted for a corpus."""
+    return folder / "predictions" / f"{path_name(corpus)}.jsonl"
 
 
 def write_predictions(predictions: Iterable[Prediction], corpus: Corpus, path: str | Path) -> None:
-    """One JSON object a document: id, hash of its text, entities by offset; never the text itself.
+    """One JSON object per document: id, hash of its text, entities by offset; never the text itself.
 
     What a generating model wrote (`raw`) repeats the note; it is kept unless the note is private.
     """
@@ -206,11 +221,11 @@ def open_runs(folder: str | Path, study: str) -> list[Run]:
     Raises:
         DataError: neither has any.
     """
-    if found := read_runs(ROOT / folder, study):
-        return found
-    if found := read_runs(ROOT / "runs", study):
+    if runs := read_runs(ROOT / folder, study):
+        return runs
+    if runs := read_runs(ROOT / "runs", study):
         print(f'{folder} has no runs of the study "{study}"; these are the ones in runs/.')
-        return found
+        return runs
     places = " nor in ".join(dict.fromkeys((str(folder), "runs")))
     raise DataError(f'study "{study}": there are no finished runs in {places}; run `make study STUDY={study}` first')
 

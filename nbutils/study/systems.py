@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
+import json
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from nbutils import ROOT
-from nbutils.files import DataError
-from nbutils.study.corpora import open_corpus, split
+from nbutils.corpus import Corpus, fingerprint
+from nbutils.files import DataError, written_whole
+from nbutils.study.corpora import open_corpus, private_names, split
 from nbutils.study.file import Study, System
+from nbutils.study.runs import path_name
 from nbutils.taggers import KINDS
 from nbutils.taggers.settings import TINY
 
@@ -30,7 +38,8 @@ def settings(study: Study, system: System, train: str) -> Any:
 def _private_corpora(study: Study, train: str, shots: int) -> tuple[str, ...]:
     """The private corpora whose text a prompt would hold: those to be tagged, and the few-shot notes' one."""
     sent = {*study.evaluate, train} if shots else set(study.evaluate)
-    return tuple(name for name in study.corpora if name in sent and study.corpora[name].private)
+    private = private_names(study)
+    return tuple(name for name in study.corpora if name in sent & private)
 
 
 def check_endpoints(study: Study) -> None:
@@ -49,7 +58,7 @@ def check_endpoints(study: Study) -> None:
 
 def tiny_folder(study: str, train: str, kind: str) -> Path:
     """Relative to the repository, so that no path of a machine gets into a record."""
-    return Path("models") / study / train / kind
+    return Path("models") / path_name(study) / path_name(train) / kind
 
 
 def tiny_kinds(study: Study, system: str) -> list[str]:
@@ -58,17 +67,82 @@ def tiny_kinds(study: Study, system: str) -> list[str]:
     return [model.removeprefix("tiny/")] if model.startswith("tiny/") else []
 
 
+def prepare(study: Study, system: str, train: str, *, progress: bool = True) -> None:
+    """What a system needs in this process before it is used: its tiny model, built where it is missing, and threads.
+
+    Tiny models get one thread unless OMP_NUM_THREADS says otherwise: several mostly wait for each other, and the sums
+    are then those of `make study`.
+    """
+    kinds = tiny_kinds(study, system)
+    _use_one_thread(bool(kinds))
+    for kind in kinds:
+        build_tiny(study, train, kind, progress=progress)
+
+
+_State: dict[str, int] = {}  # how many threads torch had before a tiny model got one
+
+
+def _use_one_thread(wanted: bool) -> None:
+    if "OMP_NUM_THREADS" in os.environ or not (wanted or _State):
+        return
+    torch = import_module("torch")
+    if wanted and not _State:
+        _State["threads"] = torch.get_num_threads()
+    torch.set_num_threads(1 if wanted else _State.pop("threads"))
+
+
 def build_tiny(study: Study, train: str, kind: str, *, progress: bool = True) -> None:
-    """Build the tiny `encoder` or `llm` from the training part of a corpus; all runs on that corpus share it."""
+    """Build the tiny `encoder` or `llm` from the training part of a corpus, unless it is there already.
+
+    All runs on that corpus share it. Of several processes that want it at once one builds and the others wait; a
+    folder under its name is a whole model.
+    """
+    part = split(study, open_corpus(study, train))[0]
+    folder = ROOT / tiny_folder(study.name, train, kind)
+    recipe = _tiny_recipe(study, part, kind)
+    with _locked(folder.with_name(f".{kind}.lock")):
+        if not (folder / "config.json").exists() or _recipe_of(folder) != recipe:
+            print(f"Building the tiny {_TINY_NAMES[kind]} from {train}; it takes about {_TINY_TIMES[kind]}.", flush=True)
+            _build(study, part, kind, folder, progress)
+            with written_whole(folder.with_name(f".{kind}.json")) as file:
+                json.dump({"recipe": recipe}, file)
+
+
+_TINY_NAMES = {"encoder": "encoder", "llm": "language model"}
+_TINY_TIMES = {"encoder": "half a minute", "llm": "a minute"}
+
+
+def _build(study: Study, part: Corpus, kind: str, folder: Path, progress: bool) -> None:
     from nbutils.taggers import tiny
 
-    documents = split(study, open_corpus(study, train))[0].documents
-    folder = ROOT / tiny_folder(study.name, train, kind)
     chosen = TINY[kind](**study.tiny.get(kind, {}))
     if kind == "encoder":
-        tiny.build_encoder(documents, folder, chosen, progress=progress)
+        tiny.build_encoder(part.documents, folder, chosen, progress=progress)
     else:
-        tiny.build_llm(documents, folder, chosen, labels=study.types, progress=progress)
+        tiny.build_llm(part.documents, folder, chosen, labels=study.types, progress=progress)
+
+
+def _tiny_recipe(study: Study, part: Corpus, kind: str) -> str:
+    """A hash of what a tiny model is made from; the tags of the study are tokens of a language model."""
+    of_kind = [kind, asdict(TINY[kind](**study.tiny.get(kind, {}))), study.types if kind == "llm" else ()]
+    made_from = [*of_kind, fingerprint(part)]
+    return hashlib.sha256(json.dumps(made_from, default=str).encode()).hexdigest()[:16]
+
+
+def _recipe_of(folder: Path) -> str | None:
+    with suppress(OSError, ValueError, AttributeError):
+        return json.loads(folder.with_name(f".{folder.name}.json").read_text(encoding="utf-8")).get("recipe")
+    return None
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Wait for and hold a lock that goes with its process, however that ends; nothing on file systems without locks."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a") as file:
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def models_of(study: Study) -> list[tuple[str, str | None]]:

@@ -1,6 +1,7 @@
 """`make bench`: decoding, training and scoring, each side by side with the usual way, in one run, as ratios.
 
-Leaves figures/bench.json (all numbers and where they were measured), bench.md (tables) and bench.png/svg.
+Leaves bench.json (all numbers and where they were measured), bench.md (tables) and bench.png/svg in runs/bench. The
+published ones are made with `--out figures`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from nbutils.study.provenance import provenance
 from tools.bench import decoding, others
 from tools.bench.figure import speed_ups
 
+OUT = ROOT / "runs" / "bench"
 LINES = {1: 12, 8: 16, 32: 32}  # by batch size; of one text at a time fewer are enough
 QUICK = {1: 2, 8: 8}
 
@@ -31,7 +33,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a look: few lines, small batches, no claim")
     parser.add_argument("--hidden", type=int, default=512, help="size of the language model's hidden states")
     parser.add_argument("--layers", type=int, default=6, help="layers of the language model")
-    parser.add_argument("--out", type=Path, default=ROOT / "figures", help="folder for bench.json, .md, .png and .svg")
+    parser.add_argument("--out", type=Path, default=OUT, help="folder for bench.json, .md, .png and .svg")
     chosen = parser.parse_args()
     transformers.logging.set_verbosity_error()
     begin = time.perf_counter()

@@ -30,6 +30,7 @@ from nbutils.study.runs import (
 from nbutils.study.systems import hub_notes, prepare, settings, tiny_kinds
 from nbutils.taggers import KINDS
 
+
 def execute(
     study: Study,
     system: str,

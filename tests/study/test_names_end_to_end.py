@@ -8,7 +8,6 @@ import time
 
 import psutil
 import pytest
-
 from clones import changes, clone, environment
 
 FOLDER = "it's {x} $(touch PWNED) 日本"

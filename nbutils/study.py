@@ -238,6 +238,7 @@ def execute(
         "train_documents": [d.id for d in train_part],
         "corpora": {name: fingerprint(corpora[name]) for name in sorted({train, *study.evaluate})},
         "tiny": {kind: study.tiny.get(kind, {}) for kind in tiny_kinds(study, system)},
+        "model_source": _model_source(chosen),
     }  # fmt: skip
     if (finished := finished_run(folder, recipe)) is not None:
         print(f"This run was finished before; delete {place} to train it again.")
@@ -274,6 +275,14 @@ def execute(
     write_run(folder, recipe | about | {"seconds": seconds} | costs)
     remove_checkpoints(folder)
     return read_run(folder)
+
+
+def _model_source(system: System) -> dict[str, str] | None:
+    """Where the system's model is from when it only stands in for the hub's; another model is another run."""
+    model = system.model or ""
+    if not model or model.startswith("tiny/") or system.settings.get("endpoint"):
+        return None
+    return import_module("nbutils.hub").source(model)
 
 
 def models_of(study: Study) -> list[tuple[str, str | None]]:

@@ -14,7 +14,7 @@ import pandas as pd
 from nbutils import ROOT
 from nbutils.corpus import Corpus
 from nbutils.formats import written_whole
-from nbutils.runs import Run
+from nbutils.runs import Run, copied_models
 from nbutils.scores import Scores, carry_certainty, certainty_scores, exact_scores, scores_by_label
 from nbutils.study import Study, evaluation_corpus
 
@@ -189,11 +189,13 @@ def write_main_result(
     folder: str | Path,
     by_type: pd.DataFrame | None = None,
     by_certainty: pd.DataFrame | None = None,
+    runs: Iterable[Run] = (),
 ) -> Path:
     """main_result.md and .csv in the study's figure folder, with the caption that says what the numbers are not.
 
     `by_type` (of `type_table`) and `by_certainty` (of `certainty_table`) follow in main_result.md where the study is
-    about more than one type; `by_type` goes into main_result_types.csv as well.
+    about more than one type; `by_type` goes into main_result_types.csv as well. Models of `runs` that are copies and
+    not the originals are named in the caption.
     """
     folder = Path(folder)
     _write_csv(table, folder / "main_result.csv", "system")
@@ -201,7 +203,8 @@ def write_main_result(
     with written_whole(path) as file:
         seeds = f"{len(study.seeds)} seed{'s' if len(study.seeds) > 1 else ''}"
         file.write(f"**{study.title}** — micro F1 in percent, mean (SD) over {seeds}, exact spans.\n")
-        file.write(f"{study.caption}\nΔ = OOD − ID, as in Table 3 of the paper.\n\n{to_markdown(table)}")
+        caption = "\n".join(filter(None, [study.caption, *copied_models(runs)]))
+        file.write(f"{caption}\nΔ = OOD − ID, as in Table 3 of the paper.\n\n{to_markdown(table)}")
         if by_type is not None and len(study.types) > 1:
             file.write(f"\nThe same for each type, F1 in percent:\n\n{to_markdown(by_type)}")
             _write_csv(by_type, folder / "main_result_types.csv", None)

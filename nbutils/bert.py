@@ -98,6 +98,8 @@ def fit(
     documents = list(documents)
     torch.manual_seed(seed)  # the new head is drawn at loading
     model, tokenizer = load_model(settings.model, settings)
+    if settings.freeze_embeddings:
+        model.get_input_embeddings().requires_grad_(False)
     train(
         model,
         examples(documents, tokenizer, settings),

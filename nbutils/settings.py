@@ -39,6 +39,7 @@ class BertSettings:
     scheduler: str = "linear"  # unstated in the paper
     bf16: bool = False  # unstated in the paper
     gradient_checkpointing: bool = False  # less memory, a third more work; unstated in the paper
+    freeze_embeddings: bool = False  # leave the pieces' vectors as they came; a large vocabulary makes steps slow
     decoding: str = "argmax"  # or "viterbi": the likeliest label sequence that is well-formed BIO
 
 

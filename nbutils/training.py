@@ -9,7 +9,9 @@ import json
 import os
 import re
 import shutil
+import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import Trainer, TrainingArguments, set_seed
-from transformers.trainer_callback import PrinterCallback
+from transformers.trainer_callback import PrinterCallback, TrainerCallback
 from transformers.training_args import ParallelMode
 
 from nbutils import ROOT
@@ -108,6 +110,8 @@ def train(
             data_collator=collate,
         )
         trainer.remove_callback(PrinterCallback)
+        if progress:
+            trainer.add_callback(_Pace())
         trainer.train(resume_from_checkpoint=_last_checkpoint(checkpoints))
     return trainer.state.log_history
 
@@ -166,6 +170,26 @@ class _Trainer(Trainer):
     def _get_train_sampler(self, dataset: Any = None) -> LengthBatches:
         lengths = [len(row["input_ids"]) for row in self.train_dataset]
         return LengthBatches(lengths, self.args.train_batch_size, self.args.seed)
+
+
+class _Pace(TrainerCallback):
+    """Says now and then how fast a training is and when it will end; a bar is of no use in a log file."""
+
+    def __init__(self, every: float = 60):
+        self.every = every  # seconds
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.first, self.begin, self.said = state.global_step, time.monotonic(), time.monotonic()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        now = time.monotonic()
+        if now - self.said >= self.every:
+            self.said = now
+            rate = (state.global_step - self.first) / (now - self.begin)  # of this process, not of one before it
+            left = (state.max_steps - state.global_step) / rate
+            end = time.strftime("%d %b %H:%M", time.localtime(time.time() + left))
+            step = f"step {state.global_step:,} of {state.max_steps:,}"
+            print(f"{step}, {rate:.2f} steps/s, expected end {end}", file=sys.stderr, flush=True)
 
 
 class LengthBatches(torch.utils.data.Sampler[int]):

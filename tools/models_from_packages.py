@@ -36,6 +36,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
+from transformers.utils import logging
 
 from nbutils import ROOT
 from nbutils.formats import DataError, written_whole
@@ -62,9 +63,9 @@ class Source:
     @property
     def record(self) -> dict[str, str]:
         """What runs keep about the model; see `nbutils.hub.source`."""
+        weights = f"not the original: {self.weights}, from the package {self.package} {self.version}"
         return {"model": self.model, "package": self.package, "version": self.version, "sha256": self.sha256,
-                "file": self.file, "licence": self.licence,
-                "weights": f"not the original: {self.weights}, from the package {self.package} {self.version}"}  # fmt: skip
+                "file": self.file, "licence": self.licence, "weights": weights}  # fmt: skip
 
 
 # --- the models -------------------------------------------------------------------------------------------------------
@@ -188,7 +189,7 @@ def language_model(path: Path) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFas
 
 
 def _halves_apart(weight: np.ndarray, heads: int) -> np.ndarray:
-    """Rows of a head in the order of transformers: ggml turns neighbouring rows together, transformers half and half."""
+    """Rows of a head in transformers' order: ggml turns neighbouring rows together, transformers half and half."""
     size = weight.shape[0] // heads
     return weight.reshape(heads, size // 2, 2, -1).swapaxes(1, 2).reshape(weight.shape)
 
@@ -271,7 +272,8 @@ def check_encoder(folder: Path) -> None:
     Raises:
         DataError: they are not.
     """
-    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModel.from_pretrained(folder, add_pooling_layer=False).eval()
     means = [model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].mean(0) for text in
              (*REPORTS, ELSEWHERE)]  # fmt: skip
     alike, *unlike = (float(torch.cosine_similarity(means[a], means[b], dim=0)) for a, b in ((0, 1), (0, 2), (1, 2)))
@@ -421,6 +423,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("file", nargs="?", help="a study file")
     known = {source.model: source for source in SOURCES}
     missing = []
+    logging.disable_progress_bar()
     try:
         file = parser.parse_args(arguments).file
         wanted = [model for model, _ in models_of(load(file))] if file else list(known)

@@ -60,7 +60,10 @@ def _jmed_document(id: str, question: str | None, answer: str | None, where: str
 
 
 def project_strings(text: str, strings: list[str], label: str = "d") -> list[Entity]:
-    """Mark every occurrence of every string, longest string first, skipping what is already marked."""
+    """Mark every occurrence of every string, longest string first, skipping what is already marked.
+
+    JMED-LLM asks for diseases that the patient has, so every entity is positive.
+    """
     taken = bytearray(len(text))
     entities = []
     for string in sorted(set(strings), key=lambda s: (-len(s), s)):
@@ -71,6 +74,6 @@ def project_strings(text: str, strings: list[str], label: str = "d") -> list[Ent
                 start = text.find(string, start + 1)
             else:
                 taken[start:end] = b"\x01" * len(string)
-                entities.append(Entity(start, end, label))
+                entities.append(Entity(start, end, label, "positive"))
                 start = text.find(string, end)
     return sorted(entities)

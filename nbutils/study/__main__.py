@@ -14,7 +14,7 @@ from importlib import import_module
 from nbutils import ROOT
 from nbutils.corpus import Corpus, paired
 from nbutils.files import DataError
-from nbutils.study.corpora import open_corpora, open_second, split
+from nbutils.study.corpora import open_annotators, open_corpora, split
 from nbutils.study.execute import execute
 from nbutils.study.file import Study, load_study, nearest
 from nbutils.study.grid import run_grid
@@ -72,8 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for note in check_models(study):
             print(f"note: {note}", file=sys.stderr)
         for name in study.corpora:
-            if (second := open_second(study, name)) is not None:
-                paired(corpora[name], second)
+            if (layers := open_annotators(study, name)) is not None:
+                for layer in layers:
+                    paired(corpora[name], layer)
         for corpus in corpora.values():
             print(_about(corpus))
         print(f"{study.path}: the settings and {len(study.corpora)} corpora are sound; {len(list(study.runs()))} runs")

@@ -89,9 +89,11 @@ def _texts(study: Study, name: str) -> Iterator[str]:
     return (text_hash(text) for text in texts if len(text) >= NOTE)
 
 
-def open_second(study: Study, name: str) -> Corpus | None:
-    """What a second annotator marked in some documents of a corpus, chosen as in `open_corpus`; None without one."""
-    return open_corpus(_of_second(study), name) if study.corpora[name].second else None
+def open_annotators(study: Study, name: str) -> tuple[Corpus, Corpus] | None:
+    """What two annotators marked in some documents of a corpus, chosen as in `open_corpus`; None with one only."""
+    if not study.corpora[name].second:
+        return None
+    return open_corpus(_of_annotator(study, "first"), name), open_corpus(_of_annotator(study, "second"), name)
 
 
 def corpus_path(study: Study, name: str) -> Path:
@@ -125,15 +127,16 @@ def corpus_files(study: Study) -> list[str]:
     return files
 
 
-def second_files(study: Study) -> list[str]:
-    """Every file of a second annotator."""
-    return corpus_files(_of_second(study))
+def annotator_files(study: Study) -> list[str]:
+    """Every file of the corpora that two annotators marked."""
+    return [file for which in ("first", "second") for file in corpus_files(_of_annotator(study, which))]
 
 
-def _of_second(study: Study) -> Study:
-    """The study with a second annotator's corpora in the place of the first's."""
-    seconds = {name: replace(entry, path=entry.second) for name, entry in study.corpora.items() if entry.second}
-    return replace(study, corpora=seconds)
+def _of_annotator(study: Study, which: str) -> Study:
+    """The study with one annotator's corpora in the place of the adjudicated ones."""
+    layers = {name: replace(entry, path=getattr(entry, which) or entry.path, first=None, second=None)
+              for name, entry in study.corpora.items() if entry.second}  # fmt: skip
+    return replace(study, corpora=layers)
 
 
 def split(study: Study, corpus: Corpus) -> tuple[Corpus, Corpus]:

@@ -27,7 +27,7 @@ from nbutils.study.runs import (
     write_predictions,
     write_run,
 )
-from nbutils.study.systems import hub_notes, prepare, settings, tiny_kinds
+from nbutils.study.systems import hub_notes, model_source, prepare, settings, tiny_kinds
 from nbutils.taggers import KINDS
 
 
@@ -59,6 +59,7 @@ def execute(
         "train_documents": [d.id for d in train_part],
         "corpora": {name: fingerprint(corpora[name]) for name in sorted({train, *study.evaluate})},
         "tiny": {kind: study.tiny.get(kind, {}) for kind in tiny_kinds(study, system)},
+        "model_source": model_source(chosen),
     }  # fmt: skip
     if (finished := finished_run(folder, recipe)) is not None:
         print(f"This run was finished before; delete {place} to train it again.")

@@ -213,6 +213,12 @@ def model_size(tagger: Tagger, saved: str | Path) -> dict[str, int]:
     return size
 
 
+def copied_models(runs: Iterable[Run]) -> list[str]:
+    """A sentence for each model of these runs that was a copy and not the original, to stand under a table of them."""
+    sources = [run.record["model_source"] for run in runs if run.record.get("model_source")]
+    return list(dict.fromkeys(f"{source['model']} is {source['weights']}." for source in sources))
+
+
 def open_runs(folder: str | Path, study: str) -> list[Run]:
     """The finished runs of a study in a folder of the repository, or, said in a sentence, those in `runs/`.
 

@@ -145,6 +145,14 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
+def model_source(system: System) -> dict[str, str] | None:
+    """Where the system's model is from when it only stands in for the hub's; another model is another run."""
+    model = system.model or ""
+    if not model or model.startswith("tiny/") or system.settings.get("endpoint"):
+        return None
+    return import_module("nbutils.taggers.hub").source(model)
+
+
 def models_of(study: Study) -> list[tuple[str, str | None]]:
     """The models that the study loads into this machine and has not built itself, and their revisions, each once."""
     here = [s for s in study.systems.values() if not s.settings.get("endpoint")]

@@ -100,6 +100,8 @@ def fit(
     documents = list(documents)
     torch.manual_seed(seed)  # the new head is drawn at loading
     model, tokenizer = load_encoder(settings.model, settings.revision, bio_labels(settings.labels))
+    if settings.freeze_embeddings:
+        model.get_input_embeddings().requires_grad_(False)
     train(
         model,
         examples(documents, tokenizer, settings),

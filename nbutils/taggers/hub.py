@@ -93,7 +93,9 @@ def warnings(model: str, revision: str | None) -> list[str]:
             )
         if "no test" in known.note:
             notes.append(f"{model} {known.note}.")
-    if is_on_hub(model) and not is_pinned(revision):
+    if (copy := source(model)) is not None:
+        notes.append(f"{model} here is {copy['weights']}.")
+    elif is_on_hub(model) and not is_pinned(revision):
         pinned = commit(model, revision)
         fix = f'this is commit {pinned}; write `revision: "{pinned}"`' if pinned else "name its commit as `revision`"
         notes.append(f"{model} is not pinned, so the same study file may give other results one day; {fix}.")
@@ -132,6 +134,15 @@ def commit(model: str, revision: str | None) -> str | None:
         return json.loads((folder / "source.json").read_text(encoding="utf-8"))["commit"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def source(model: str) -> dict[str, str] | None:
+    """Where a model that stands in for one of the hub is from (`tools.models_from_packages`); None for any other."""
+    try:
+        record = json.loads((ROOT / "models" / "hub" / model / "source.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) and "weights" in record else None
 
 
 def _check_folder(folder: Path, where: str) -> None:

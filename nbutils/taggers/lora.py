@@ -309,5 +309,6 @@ class Collator:
         if self.cuts:
             first = int((labels != -100).any(dim=0).int().argmax())  # to be predicted, from the token before it
             kept = labels.shape[1] - max(first - 1, 0)
-            batch |= {"labels": labels[:, -kept:], "logits_to_keep": kept}
+            at = torch.arange(labels.shape[1] - kept, labels.shape[1])  # a number would make slow, scattered products
+            batch |= {"labels": labels[:, -kept:], "logits_to_keep": at}
         return batch

@@ -55,7 +55,8 @@ def load_encoder(model: str | Path, revision: str | None, names: list[str]) -> t
 
 def load_causal(settings: Any) -> tuple[Any, Any]:
     """The language model of settings (`model`, `revision`, `bf16`, perhaps `load_in_4bit`), and its tokenizer."""
-    dtype = torch.bfloat16 if settings.bf16 else torch.float32
+    half = settings.bf16 and device().type == "cuda"  # on a CPU only products are (training.bf16_products)
+    dtype = torch.bfloat16 if half else torch.float32
     options: dict[str, Any] = {"dtype": dtype}
     if getattr(settings, "load_in_4bit", False):
         options["device_map"] = {"": device()}

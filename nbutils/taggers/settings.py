@@ -88,6 +88,7 @@ class BertSettings(Training):
     scheduler: Scheduler = "linear"  # unstated in the paper
     bf16: bool = False  # unstated in the paper
     gradient_checkpointing: bool = False  # less memory, a third more work; unstated in the paper
+    freeze_embeddings: bool = False  # leave the pieces' vectors as they came; a large vocabulary makes steps slow
     decoding: Literal["argmax", "viterbi"] = "argmax"  # viterbi: the likeliest label sequence that is well-formed BIO
 
 

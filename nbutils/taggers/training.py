@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from transformers import Trainer, TrainingArguments, set_seed
-from transformers.trainer_callback import PrinterCallback
+from transformers.trainer_callback import PrinterCallback, TrainerCallback
 from transformers.training_args import ParallelMode
 
 from nbutils.files import DataError
@@ -49,7 +52,11 @@ def train(
     set_seed(seed)
     longest = max(len(row["input_ids"]) for row in rows)
     what = f"training with batches of {settings.batch_size} × up to {longest:,} tokens"
-    with tempfile.TemporaryDirectory() as scratch, memory_hint(what, _less_memory(settings)):
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        memory_hint(what, _less_memory(settings)),
+        bf16_products(settings.bf16),
+    ):
         trainer = _Trainer(
             model=model,
             args=_one_device(
@@ -63,7 +70,7 @@ def train(
                     warmup_steps=settings.warmup,
                     lr_scheduler_type=settings.scheduler,
                     max_grad_norm=settings.max_grad_norm,
-                    bf16=settings.bf16,
+                    bf16=settings.bf16 and device().type == "cuda",
                     use_cpu=device().type == "cpu",
                     gradient_checkpointing=settings.gradient_checkpointing,
                     gradient_checkpointing_kwargs={"use_reentrant": False},
@@ -83,8 +90,27 @@ def train(
             data_collator=collate,
         )
         trainer.remove_callback(PrinterCallback)
+        if progress:
+            trainer.add_callback(_Pace())
         trainer.train(resume_from_checkpoint=_last_checkpoint(checkpoints))
     return trainer.state.log_history
+
+
+@contextmanager
+def bf16_products(wanted: bool) -> Iterator[None]:
+    """On a CPU, multiply matrices in bfloat16 and keep weights, sums and all else in single precision.
+
+    Twice as fast as single precision where the processor has instructions for it (AMX, AVX-512 BF16), and faster than
+    mixed precision, whose copies cost more than they save there. Other processors stay with single precision.
+    """
+    matmul = torch.backends.mkldnn.matmul
+    before = matmul.fp32_precision
+    if wanted and device().type == "cpu":
+        matmul.fp32_precision = "bf16"
+    try:
+        yield
+    finally:
+        matmul.fp32_precision = before
 
 
 def _less_memory(settings: Training) -> str:
@@ -131,6 +157,26 @@ class _Trainer(Trainer):
     def _get_train_sampler(self, dataset: Any = None) -> LengthBatches:
         lengths = [len(row["input_ids"]) for row in self.train_dataset]
         return LengthBatches(lengths, self.args.train_batch_size, self.args.seed)
+
+
+class _Pace(TrainerCallback):
+    """Says now and then how fast a training is and when it will end; a bar is of no use in a log file."""
+
+    def __init__(self, every: float = 60):
+        self.every = every  # seconds
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.first, self.begin, self.said = state.global_step, time.monotonic(), time.monotonic()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        now = time.monotonic()
+        if now - self.said >= self.every:
+            self.said = now
+            rate = (state.global_step - self.first) / (now - self.begin)  # of this process, not of one before it
+            left = (state.max_steps - state.global_step) / rate
+            end = time.strftime("%d %b %H:%M", time.localtime(time.time() + left))
+            step = f"step {state.global_step:,} of {state.max_steps:,}"
+            print(f"{step}, {rate:.2f} steps/s, expected end {end}", file=sys.stderr, flush=True)
 
 
 class LengthBatches(torch.utils.data.Sampler[int]):

@@ -25,7 +25,7 @@ from nbutils.analysis.agreement import (
     table_by_certainty,
 )
 from nbutils.corpus import Corpus, Document, Entity, paired
-from nbutils.study.corpora import open_corpus, open_second
+from nbutils.study.corpora import open_annotators, open_corpus
 from nbutils.study.file import load_study
 
 NOTE = "発熱と咳嗽を認め、胸水なし\n右下葉に浸潤影"
@@ -192,7 +192,7 @@ def test_only_lines_that_differ_are_shown_counted_from_their_start():
 
 
 @pytest.mark.parametrize("name", ["CR", "PN"])
-def test_the_bundled_second_annotation_is_of_the_same_text(name):
-    plan = load_study(ROOT / "studies" / "demo.yaml")
-    second = open_second(plan, name)
-    assert len(paired(open_corpus(plan, name), second)) == len(second) == {"CR": 15, "PN": 30}[name]
+def test_both_bundled_annotators_marked_every_document(name):
+    study = load_study(ROOT / "studies" / "demo.yaml")
+    first, second = open_annotators(study, name)
+    assert len(paired(first, second)) == len(paired(open_corpus(study, name), first)) == {"CR": 148, "PN": 100}[name]

@@ -9,7 +9,7 @@ from nbutils.corpus import Corpus, Document, Entity
 from nbutils.corpus.formats import write_medtxt
 from nbutils.files import DataError
 from nbutils.study.__main__ import main
-from nbutils.study.corpora import open_second, second_files
+from nbutils.study.corpora import annotator_files, open_annotators
 from nbutils.study.file import load_study
 from nbutils.study.notebooks import analyses
 
@@ -68,8 +68,8 @@ def test_a_study_of_one_document_type_has_no_gap_to_take_apart(tmp_path):
 def test_agreement_needs_a_second_annotator(tmp_path):
     chosen = plan(tmp_path, second=True)
     assert "02_inter_annotator_agreement" in analyses(chosen)
-    assert len(open_second(chosen, "PN")) == 2 and open_second(chosen, "CR") is None
-    assert second_files(chosen) == [f"{tmp_path}/pn2.xml"]
+    assert len(open_annotators(chosen, "PN")[1]) == 2 and open_annotators(chosen, "CR") is None
+    assert f"{tmp_path}/pn2.xml" in annotator_files(chosen)
 
 
 def test_a_second_annotator_of_another_text_stops_the_study_before_it_starts(tmp_path, capsys):
@@ -84,4 +84,4 @@ def test_a_second_annotator_who_is_not_there_is_named(tmp_path):
     chosen = plan(tmp_path, second=True)
     (tmp_path / "pn2.xml").unlink()
     with pytest.raises(DataError, match=r"corpora.PN: there is no .*pn2\.xml"):
-        open_second(chosen, "PN")
+        open_annotators(chosen, "PN")

@@ -56,7 +56,6 @@ def test_the_table_has_the_score_on_notes_of_ones_own(finished):
 
 
 def test_case_and_physician_reach_the_stratified_tables(plan, finished):
-    corpora = open_corpora(plan)
     evaluated = significance.evaluations(open_results(plan, "runs"))
     notes = stratification.note_table(stratification.in_setting(plan, evaluated, "CR", "MINE"))
     assert set(notes["physician"]) == {"mori", "sato"} and len(set(notes["case"])) == 4

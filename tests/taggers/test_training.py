@@ -1,6 +1,7 @@
 """A training that was cut off goes on to the very same model; what memory does not allow is said in one sentence."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from nbutils.study.execute import execute
 from nbutils.study.file import load_study
 from nbutils.study.runs import checkpoint_folder
 from nbutils.taggers import bert, lora, training
-from nbutils.taggers.models import load_causal
+from nbutils.taggers.models import load_causal, load_encoder
 from nbutils.taggers.offsets import encode_with_offsets
 from nbutils.taggers.settings import BertSettings, LoraSettings
 from nbutils.taggers.usage import Tokens
@@ -301,7 +302,7 @@ def test_leaving_out_the_logits_of_prompts_changes_neither_loss_nor_gradient(mic
     rows = lora.examples(notes[:4], tokenizer, settings, lora.TagTokens(tokenizer, ["d"]))
     whole, cut = lora.Collator(tokenizer)(rows), lora.Collator(tokenizer, model)(rows)
     shortest_prompt = min(row["labels"].count(-100) for row in rows)
-    assert cut["logits_to_keep"] == whole["labels"].shape[1] - shortest_prompt + 1 == cut["labels"].shape[1]
+    assert len(cut["logits_to_keep"]) == whole["labels"].shape[1] - shortest_prompt + 1 == cut["labels"].shape[1]
     found = []
     for batch in (whole, cut):
         model.zero_grad()
@@ -309,3 +310,47 @@ def test_leaving_out_the_logits_of_prompts_changes_neither_loss_nor_gradient(mic
         loss.backward()
         found.append((loss.detach(), model.get_input_embeddings().weight.grad.clone()))
     torch.testing.assert_close(found[0], found[1])
+
+
+def test_a_batch_has_the_loss_of_its_rows_one_by_one(micro_llm, notes):
+    """No row reads another one, and padding counts for nothing."""
+    settings = LoraSettings(model=str(micro_llm), prompt="tiny_ja", max_length=100)
+    model, tokenizer = load_causal(settings)
+    collate = lora.Collator(tokenizer, model)
+    rows = lora.examples(notes[:6], tokenizer, settings, lora.TagTokens(tokenizer, ["d"]))
+    assert len({len(row["input_ids"]) for row in rows}) > 1
+    targets = [sum(label != -100 for label in row["labels"]) for row in rows]
+    with torch.inference_mode():
+        together = model(**collate(rows)).loss
+        alone = [model(**collate([row])).loss for row in rows]
+    mean = sum(loss * n for loss, n in zip(alone, targets, strict=True)) / sum(targets)
+    torch.testing.assert_close(together, mean, atol=1e-4, rtol=0)
+
+
+def test_bf16_products_are_for_the_training_on_a_cpu_and_end_with_it():
+    matmul = torch.backends.mkldnn.matmul
+    before = matmul.fp32_precision
+    with pytest.raises(KeyError), training.bf16_products(True):
+        assert matmul.fp32_precision == ("bf16" if training.device().type == "cpu" else before)
+        raise KeyError
+    assert matmul.fp32_precision == before
+    with training.bf16_products(False):
+        assert matmul.fp32_precision == before
+
+
+def test_frozen_embeddings_stay_as_they_came_and_the_rest_learns(micro_encoder, notes):
+    _, settings = bert_system(micro_encoder, freeze_embeddings=True)
+    before = load_encoder(settings.model, None, ["O", "B-d", "I-d"])[0].state_dict()
+    after = bert.fit(notes[:6], settings, seed=0, progress=False).model.state_dict()
+    (pieces,) = [name for name in after if "tok_embeddings" in name or "word_embeddings" in name]
+    assert torch.equal(before[pieces], after[pieces])
+    layers = [name for name in after if ".layers." in name and after[name].dim() == 2]
+    assert not any(torch.equal(before[name], after[name]) for name in layers)
+
+
+def test_a_training_says_its_pace_and_its_end(micro_encoder, notes, monkeypatch, capsys):
+    monkeypatch.setattr(training._Pace.__init__, "__defaults__", (0,))
+    module, settings = bert_system(micro_encoder)
+    module.fit(notes[:9], settings, seed=0)
+    said = [line for line in capsys.readouterr().err.splitlines() if "steps/s" in line]
+    assert re.search(r"step 2 of 6, [\d.]+ steps/s, expected end \d\d \w+ \d\d:\d\d", said[1])

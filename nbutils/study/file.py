@@ -167,7 +167,8 @@ def _study(source: Source, raw: dict[str, Any]) -> Study | None:
             if name not in corpora:
                 source.problem((key, k), f'no corpus "{name}"{nearest(name, corpora)}')
             elif name not in with_gold:
-                source.problem((key, k), f"{name} is without entities to {_USE[key]}; take it out of {key}")
+                what = "unannotated" if corpora[name].unannotated else "bare text"
+                source.problem((key, k), f"{name} is {what}, without entities to {_USE[key]}; take it out of {key}")
     _check_labels(source, raw, sound.values())
     seeds = study.seeds if study else (0,)
     systems = {name: _system(source, name, system, seeds) for name, system in rows.items()}

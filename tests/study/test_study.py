@@ -281,7 +281,7 @@ def test_a_corpus_without_annotations_is_neither_learned_from_nor_scored(tmp_pat
     study = loaded(tmp_path, text)
     assert study.train == study.evaluate == ("A",) and not study.corpora["B"].has_gold
     for key, use in (("train", "learn from"), ("evaluate", "score against")):
-        assert f"B is without entities to {use}" in problems(tmp_path, f"{text}{key}: [A, B]\n")[0]
+        assert f", without entities to {use}" in problems(tmp_path, f"{text}{key}: [A, B]\n")[0]
 
 
 def test_reading_a_study_loads_neither_torch_nor_pandas(tmp_path):

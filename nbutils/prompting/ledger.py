@@ -14,7 +14,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from stat import S_IMODE, S_ISREG
@@ -106,7 +106,9 @@ class Answers:
         if tables and not {"key", "state", "content", "owner", "lost_answer_tokens"} <= columns:
             raise DataError(_no_cache(self.path))
         for file in [] if is_new else [self.path, *_journal(self.path)]:  # a new journal gets the mode of its file
-            file.chmod(S_IMODE(file.stat().st_mode) & 0o700)
+            with suppress(FileNotFoundError):  # another process has just closed the journal
+                if (mode := S_IMODE(file.stat().st_mode)) & 0o077:
+                    file.chmod(mode & 0o700)
         self.db.execute("PRAGMA journal_mode = WAL")  # one write to the disk a commit; wants a local disk
         self.db.execute("PRAGMA synchronous = FULL")  # kept even if the power fails
         self.db.execute(SCHEMA)

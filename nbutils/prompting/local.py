@@ -1,6 +1,6 @@
 """A language model in this process that answers prompts: freely, or constrained to copy the text and set tags.
 
-Knows weights and tokens. A note's text is tokenised as plain characters: what looks like a special token in it is none.
+A note's text is tokenised as plain characters: what looks like a special token in it is none.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class LocalModel:
     def answers(
         self, prompts: Sequence[Prompt], texts: Sequence[str], seed: int = 0, progress: bool = False
     ) -> list[Outcome]:
-        """One outcome a prompt; a prompt that leaves no room for the answer is `too long`."""
+        """One outcome per prompt; a prompt that leaves no space for the answer is `too long`."""
         torch.manual_seed(seed)
         ids = [self.prompt_ids(prompt) for prompt in prompts]
         limits = [min(answer_limit(t, self.settings), self.settings.max_length - len(p))

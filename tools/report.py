@@ -46,7 +46,8 @@ figure img{display:block}nav{margin-bottom:1.5rem}a{color:#0060a0}figure{margin:
 POLICY = "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'"
 # What could run or fetch all the same, where a page is put into another one.
 PROGRAMS = re.compile(
-    r"<script\b.*?(?:</script\s*>|\Z)|</?(?:script|iframe|object|embed|link|meta|base|form)\b[^>]*>?", re.IGNORECASE | re.DOTALL
+    r"<script\b.*?(?:</script\s*>|\Z)|</?(?:script|iframe|object|embed|link|meta|base|form)\b[^>]*>?",
+    re.IGNORECASE | re.DOTALL,
 )
 HANDLERS = re.compile(r"(<[^<>]*?\s)on\w+\s*=\s*(?:\"[^\"]*\"|'[^']*'|[^\s>]+)", re.IGNORECASE)
 FETCHED = ("text/html", "image/svg+xml", "text/markdown")
@@ -120,7 +121,10 @@ def _read(path: Path) -> nbformat.NotebookNode | None:
         return None
     if not as_executed(path):
         name = path.relative_to(ROOT)
-        print(f"{name} is left out: it is not as the study wrote it. Delete it and run `make study` again.", file=sys.stderr)
+        print(
+            f"{name} is left out: it is not as the study wrote it. Delete it and run `make study` again.",
+            file=sys.stderr,
+        )
         return None
     return nbformat.read(path, as_version=4)
 
@@ -160,9 +164,7 @@ def _harmless(html: Any) -> str:
 
 
 def _index(table: str, figures: Sequence[Path], story: Sequence[Page], of_runs: Sequence[Page]) -> str:
-    shown = [
-        f'<figure><img src="{quote(p.name)}" alt="{escape(p.stem.replace("_", " "))}"></figure>' for p in figures
-    ]
+    shown = [f'<figure><img src="{quote(p.name)}" alt="{escape(p.stem.replace("_", " "))}"></figure>' for p in figures]
     missing = [p.stem for p in notebooks() if p.stem not in {page.name for page in story} and not _trains(p)]
     parts = [_harmless(markdown2html(table)), *shown[:1], "<h2>Notebooks</h2>", _links(story)]
     if missing:

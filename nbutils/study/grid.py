@@ -75,7 +75,7 @@ def _tell(study: Study, *, nothing_to_do: bool) -> None:
 def file_for_notebooks(study: Study) -> str:
     """The study file as executed notebooks name it, from the repository: without any folder of this machine.
 
-    A study file from elsewhere is copied to runs/<study>/<study>.yaml, which also keeps what was run beside its results.
+    A study file from elsewhere is copied to runs/<study>/<study>.yaml, which keeps what was run beside its results.
     """
     path = study.path.resolve()
     if path.is_relative_to(ROOT):

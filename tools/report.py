@@ -50,6 +50,11 @@ PROGRAMS = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 HANDLERS = re.compile(r"(<[^<>]*?\s)on\w+\s*=\s*(?:\"[^\"]*\"|'[^']*'|[^\s>]+)", re.IGNORECASE)
+SOURCES = re.compile(
+    r"(<(?:img|image|audio|video|source|track|input)\b[^>]*?\s)(?:src|srcset|(?:xlink:)?href)\s*=\s*"
+    r"(?:\"(?!data:image/)[^\"]*\"|'(?!data:image/)[^']*'|[^\s\"'>][^\s>]*)",
+    re.IGNORECASE,
+)
 FETCHED = ("text/html", "image/svg+xml", "text/markdown")
 
 
@@ -158,8 +163,9 @@ def notebook_html(notebook: nbformat.NotebookNode) -> str:
 def _harmless(html: Any) -> str:
     """HTML without what runs or fetches; text that shows such markup is escaped already and stays."""
     html = PROGRAMS.sub("", html if isinstance(html, str) else "".join(html))
-    while (cleaned := HANDLERS.sub(r"\1", html)) != html:
-        html = cleaned
+    for pattern in (HANDLERS, SOURCES):
+        while (cleaned := pattern.sub(r"\1", html)) != html:
+            html = cleaned
     return re.sub(r"(href|src)=([\"'])\s*javascript:[^\"']*\2", r"\1=\2#\2", html, flags=re.IGNORECASE)
 
 

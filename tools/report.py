@@ -135,7 +135,7 @@ def _read(path: Path) -> nbformat.NotebookNode | None:
 
 
 def committed(path: Path) -> nbformat.NotebookNode | None:
-    """A notebook of the repository as it was committed, whatever has been run or shown in it since; None without git."""
+    """A notebook as it was committed, whatever has been run or shown in it since; None without git."""
     command = ["git", "-C", str(path.parent), "show", f"HEAD:./{path.name}"]
     try:
         done = subprocess.run(command, check=True, capture_output=True)

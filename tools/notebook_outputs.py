@@ -70,7 +70,7 @@ def execute(path: Path, place: Path) -> nbformat.NotebookNode:
     """
     notebook = nbformat.read(path, as_version=4)
     before = os.environ.copy()
-    os.environ.update(_environment(place))  # the kernel inherits it
+    os.environ.update(environment(place))  # the kernel inherits it
     try:
         client = NotebookClient(
             notebook,
@@ -160,13 +160,12 @@ def compare(paths: Sequence[Path], place: Path, *options: str, quiet: bool = Tru
     command = [sys.executable, "-m", "pytest", "-q" if quiet else "-v", "-p", "no:cacheprovider", "-c", os.devnull,
                "--rootdir", str(place), "--nbval", "--nbval-current-env", "--nbval-sanitize-with", str(SANITIZE),
                "--nbval-cell-timeout", str(TIMEOUT), *options, *map(str, paths)]  # fmt: skip
-    environment = os.environ | _environment(place)
-    return subprocess.run(command, cwd=place, env=environment, capture_output=quiet, text=True, check=False)
+    return subprocess.run(command, cwd=place, env=environment(place), capture_output=quiet, text=True, check=False)
 
 
-def _environment(place: Path) -> dict[str, str]:
+def environment(place: Path) -> dict[str, str]:
     """Our modules from the sandbox, and one thread, since the order of a sum depends on their number."""
-    return {"PYTHONPATH": str(place), "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    return os.environ | {"PYTHONPATH": str(place), "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
 def _keep_tables(source: Path, target: Path) -> None:

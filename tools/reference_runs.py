@@ -1,4 +1,4 @@
-"""The reference runs: a study's finished runs, small enough for the repository, so that notebooks open without training.
+"""The reference runs: a study's finished runs, small enough for the repository: notebooks open without training.
 
 `make reference` is the one command that changes what the repository brings along: it copies `runs/<study>` to
 `data/reference_runs/<study>` (run.json, the predictions and the tables of notebook 10; no model, no notebook, no log)

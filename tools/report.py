@@ -46,9 +46,15 @@ figure img{display:block}nav{margin-bottom:1.5rem}a{color:#0060a0}figure{margin:
 POLICY = "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'"
 # What could run or fetch all the same, where a page is put into another one.
 PROGRAMS = re.compile(
-    r"<script\b.*?(?:</script\s*>|\Z)|</?(?:script|iframe|object|embed|link|meta|base|form)\b[^>]*>?", re.IGNORECASE | re.DOTALL
+    r"<script\b.*?(?:</script\s*>|\Z)|</?(?:script|iframe|object|embed|link|meta|base|form)\b[^>]*>?",
+    re.IGNORECASE | re.DOTALL,
 )
 HANDLERS = re.compile(r"(<[^<>]*?\s)on\w+\s*=\s*(?:\"[^\"]*\"|'[^']*'|[^\s>]+)", re.IGNORECASE)
+SOURCES = re.compile(
+    r"(<(?:img|image|audio|video|source|track|input)\b[^>]*?\s)(?:src|srcset|(?:xlink:)?href)\s*=\s*"
+    r"(?:\"(?!data:image/)[^\"]*\"|'(?!data:image/)[^']*'|[^\s\"'>][^\s>]*)",
+    re.IGNORECASE,
+)
 FETCHED = ("text/html", "image/svg+xml", "text/markdown")
 
 
@@ -120,13 +126,16 @@ def _read(path: Path) -> nbformat.NotebookNode | None:
         return None
     if not as_executed(path):
         name = path.relative_to(ROOT)
-        print(f"{name} is left out: it is not as the study wrote it. Delete it and run `make study` again.", file=sys.stderr)
+        print(
+            f"{name} is left out: it is not as the study wrote it. Delete it and run `make study` again.",
+            file=sys.stderr,
+        )
         return None
     return nbformat.read(path, as_version=4)
 
 
 def committed(path: Path) -> nbformat.NotebookNode | None:
-    """A notebook of the repository as it was committed, whatever has been run or shown in it since; None without git."""
+    """A notebook as it was committed, whatever has been run or shown in it since; None without git."""
     command = ["git", "-C", str(path.parent), "show", f"HEAD:./{path.name}"]
     try:
         done = subprocess.run(command, check=True, capture_output=True)
@@ -154,15 +163,14 @@ def notebook_html(notebook: nbformat.NotebookNode) -> str:
 def _harmless(html: Any) -> str:
     """HTML without what runs or fetches; text that shows such markup is escaped already and stays."""
     html = PROGRAMS.sub("", html if isinstance(html, str) else "".join(html))
-    while (cleaned := HANDLERS.sub(r"\1", html)) != html:
-        html = cleaned
+    for pattern in (HANDLERS, SOURCES):
+        while (cleaned := pattern.sub(r"\1", html)) != html:
+            html = cleaned
     return re.sub(r"(href|src)=([\"'])\s*javascript:[^\"']*\2", r"\1=\2#\2", html, flags=re.IGNORECASE)
 
 
 def _index(table: str, figures: Sequence[Path], story: Sequence[Page], of_runs: Sequence[Page]) -> str:
-    shown = [
-        f'<figure><img src="{quote(p.name)}" alt="{escape(p.stem.replace("_", " "))}"></figure>' for p in figures
-    ]
+    shown = [f'<figure><img src="{quote(p.name)}" alt="{escape(p.stem.replace("_", " "))}"></figure>' for p in figures]
     missing = [p.stem for p in notebooks() if p.stem not in {page.name for page in story} and not _trains(p)]
     parts = [_harmless(markdown2html(table)), *shown[:1], "<h2>Notebooks</h2>", _links(story)]
     if missing:

@@ -233,7 +233,8 @@ def write_main_result(
     path = folder / "main_result.md"
     with written_whole(path) as file:
         seeds = f"{len(study.seeds)} seed{'s' if len(study.seeds) > 1 else ''}"
-        file.write(f"**{_as_text(study.title or study.name)}** — micro F1 in percent, mean (SD) over {seeds}, exact spans.\n")
+        title = _as_text(study.title or study.name)
+        file.write(f"**{title}** — micro F1 in percent, mean (SD) over {seeds}, exact spans.\n")
         file.write(f"{_as_text(study.caption)}\nΔ = OOD − ID, as in Table 3 of the paper.\n\n{to_markdown(table)}")
         if by_type is not None and len(study.types) > 1:
             file.write(f"\nThe same for each type, F1 in percent:\n\n{to_markdown(by_type)}")

@@ -23,7 +23,7 @@ from nbutils.prompting.guard import NOTES
 from nbutils.prompting.ledger import SURROGATE, Outcome, answer_key
 from nbutils.prompting.prompts import Prompt, answer_limit, build_prompt, prompt_string, shortened
 from nbutils.prompting.reply import state_of_end
-from nbutils.taggers.settings import IclSettings, settings_from
+from nbutils.taggers.settings import IclSettings
 from nbutils.taggers.usage import Tokens
 
 MESSAGE_TOKENS = 32  # tokens that a chat template adds, at most
@@ -266,7 +266,7 @@ def load(folder: str | Path, documents: Iterable[Document] = ()) -> IclTagger:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         seed, wanted = record.pop("seed"), record.pop("shot_documents")
-        settings = settings_from(IclSettings, record)
+        settings = IclSettings(**record)
         of_id = {d.id: d for d in documents}
         missing = [name for name in wanted if name not in of_id]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):

@@ -16,7 +16,7 @@ from nbutils.corpus.splits import split_by_document
 from nbutils.files import DataError
 from nbutils.study.file import Study, nearest
 
-NOTE = 20  # characters: that many alike in two corpora are the same note; shorter lines ("no fever") are alike by chance
+NOTE = 20  # characters: a note that long in two corpora is the same one; short lines ("no fever") are alike by chance
 _private_names: dict[tuple[object, ...], frozenset[str]] = {}
 
 

@@ -5,25 +5,18 @@ from __future__ import annotations
 import csv
 import fcntl
 import json
-import os
 import re
-import signal
-import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
-
-import psutil
 
 from nbutils import ROOT
-from nbutils.files import DataError, written_whole
+from nbutils.files import DataError, sweep, written_whole
 from nbutils.study.file import Study
+from nbutils.study.processes import to_its_end
 from nbutils.study.runs import figure_folder, run_folder
 from nbutils.study.systems import tiny_folder
-
-SECONDS = 10  # that a process which was asked to end is given for it
 
 
 def run_grid(study: Study, cores: int, profile: str | None = None) -> int:
@@ -40,8 +33,8 @@ def run_grid(study: Study, cores: int, profile: str | None = None) -> int:
     where = ["--profile", str(Path(profile).resolve())] if profile else ["--cores", str(cores)]
     folder = ROOT / "runs" / study.name
     with _only_one(folder) as lock:
-        if not profile:  # on a cluster a process of another machine may still be writing
-            sweep(folder, ROOT / tiny_folder(study.name, "-", "-").parent.parent)
+        for left in (folder, ROOT / tiny_folder(study.name, "-", "-").parent.parent):
+            sweep(left)
         for run in _folders(study):
             if not (run / "run.json").exists():
                 (run / "notebook.ipynb").unlink(missing_ok=True)  # to Snakemake it would say that the run is there
@@ -53,7 +46,7 @@ def run_grid(study: Study, cores: int, profile: str | None = None) -> int:
                    "--quiet", "rules", "host", "reason"]  # fmt: skip
         n_before, n_runs = len(_finished(study)), len(list(study.runs()))
         print(f"{study.title or study.name}: {n_before} of {n_runs} runs are finished.", flush=True)
-        status = _to_its_end(command, lock)
+        status = to_its_end(command, [lock])
     if status == 0:
         _tell(study, nothing_to_do=n_before == n_runs)
     else:
@@ -75,7 +68,7 @@ def _tell(study: Study, *, nothing_to_do: bool) -> None:
 def file_for_notebooks(study: Study) -> str:
     """The study file as executed notebooks name it, from the repository: without any folder of this machine.
 
-    A study file from elsewhere is copied to runs/<study>/<study>.yaml, which also keeps what was run beside its results.
+    A study file from elsewhere is copied to runs/<study>/<study>.yaml, which keeps what was run beside its results.
     """
     path = study.path.resolve()
     if path.is_relative_to(ROOT):
@@ -108,61 +101,6 @@ def _only_one(folder: Path) -> Iterator[int]:
         except OSError:  # a file system without locks
             pass
         yield file.fileno()
-
-
-class _Stopped(BaseException):
-    """A signal asks this process to end."""
-
-
-def _to_its_end(command: list[str], lock: int) -> int:
-    """Run a command; when this process is asked to end, first end the command and all that it started."""
-
-    def stop(number: int, _: FrameType | None) -> None:
-        raise _Stopped(number)
-
-    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, stop) for number in signals}
-    process = None
-    try:
-        process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": _python_path()}, pass_fds=[lock])
-        return process.wait()
-    except _Stopped as stopped:
-        for number in signals:
-            signal.signal(number, signal.SIG_IGN)  # one is enough
-        if process is not None:
-            end(process)
-        return 128 + int(stopped.args[0])
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def end(process: subprocess.Popen[bytes]) -> None:
-    """End a process and all that it started: kernels lead sessions of their own, so a group is not enough."""
-    family: list[psutil.Process] = []
-    with suppress(psutil.NoSuchProcess):
-        first = psutil.Process(process.pid)
-        family = [first, *first.children(recursive=True)]
-    for member in family:
-        with suppress(psutil.NoSuchProcess):
-            member.terminate()
-    for member in psutil.wait_procs(family, timeout=SECONDS)[1]:
-        with suppress(psutil.NoSuchProcess):
-            member.kill()
-    process.wait()
-
-
-def _python_path() -> str:
-    return os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-
-
-def sweep(*folders: Path) -> None:
-    """Remove the half-written files (`.name.PID.part`) of processes that are gone."""
-    for folder in folders:
-        for path in folder.rglob(".*.part"):
-            pid = re.search(r"\.(\d+)\.part$", path.name)
-            if pid and not psutil.pid_exists(int(pid[1])):
-                path.unlink(missing_ok=True)
 
 
 # --- the end ---------------------------------------------------------------------------------------------------------

@@ -18,7 +18,17 @@ from typing import Any
 
 from nbutils import ROOT
 
-PACKAGES = ["torch", "transformers", "peft", "tokenizers", "fugashi", "unidic-lite", "sklearn-crfsuite", "numpy", "pandas"]
+PACKAGES = [
+    "torch",
+    "transformers",
+    "peft",
+    "tokenizers",
+    "fugashi",
+    "unidic-lite",
+    "sklearn-crfsuite",
+    "numpy",
+    "pandas",
+]
 
 
 def provenance() -> dict[str, Any]:

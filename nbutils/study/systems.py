@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -74,9 +75,20 @@ def prepare(study: Study, system: str, train: str, *, progress: bool = True) -> 
     are then those of `make study`.
     """
     kinds = tiny_kinds(study, system)
+    if study.systems[system].kind != "crf":
+        _quieten(bars=not kinds)
     _use_one_thread(bool(kinds))
     for kind in kinds:
         build_tiny(study, train, kind, progress=progress)
+
+
+def _quieten(*, bars: bool) -> None:
+    """No warning about what nobody here can change, such as old names inside transformers; bars of loading on wish."""
+    logging = import_module("transformers.utils.logging")
+    logging.set_verbosity_error()
+    if not bars:
+        logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\.")
 
 
 _State: dict[str, int] = {}  # how many threads torch had before a tiny model got one
@@ -102,7 +114,9 @@ def build_tiny(study: Study, train: str, kind: str, *, progress: bool = True) ->
     recipe = _tiny_recipe(study, part, kind)
     with _locked(folder.with_name(f".{kind}.lock")):
         if not (folder / "config.json").exists() or _recipe_of(folder) != recipe:
-            print(f"Building the tiny {_TINY_NAMES[kind]} from {train}; it takes about {_TINY_TIMES[kind]}.", flush=True)
+            print(
+                f"Building the tiny {_TINY_NAMES[kind]} from {train}; it takes about {_TINY_TIMES[kind]}.", flush=True
+            )
             _build(study, part, kind, folder, progress)
             with written_whole(folder.with_name(f".{kind}.json")) as file:
                 json.dump({"recipe": recipe}, file)

@@ -3,7 +3,7 @@
     make tag RUN=runs/demo/bert/CR/seed-0 NOTES=my_notes
     tag.tag("runs/demo/bert/CR/seed-0", "my_notes")
 
-A large collection is cut into shards, which are jobs of a Snakemake grid (`tag.smk`) or of any other machines.
+A large collection is cut into shards, which are jobs of a Snakemake grid (`shards.smk`) or of any other machines.
 """
 
 from __future__ import annotations
@@ -11,15 +11,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from nbutils import ROOT
 from nbutils.files import DataError, written_whole
+from nbutils.study.processes import to_its_end
 from nbutils.study.runs import read_run
-from nbutils.taggers import Tagger
+from nbutils.taggers import KINDS, Tagger
 from nbutils.tagging.job import Job, finish, here_or_below_root, lines_of, load, n_batches, prepare, tag_into
 
 
@@ -92,17 +93,19 @@ def tag_sharded(job: Job, of: int, cores: int, gpus: int | None = None) -> int:
     if job.finished:
         print(f"Nothing was left to tag; {job.out} is finished.")
         return 0
-    config = {"run": job.run.folder, "notes": job.notes, "out": job.out, "shard_folder": job.shards}
+    config: dict[str, Any] = {"run": job.run.folder, "notes": job.notes, "out": job.out}
     config = {k: str(path.resolve()) for k, path in config.items()}
-    config |= {"shards": of, "encoding": job.encoding or "", "gpu": int(job.run.record["kind"] != "crf")}
-    job.shards.mkdir(parents=True, exist_ok=True)
+    config |= {"shards": of, "shard_folder": str(job.shards.relative_to(job.out)), "encoding": job.encoding}
+    config["gpu"] = int(KINDS[job.run.record["kind"]].gpu)
     with written_whole(job.shards / "config.json") as file:
         json.dump(config, file)
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "tag.smk"), "--directory", str(ROOT),
-               "--configfile", str(job.shards / "config.json"), "--cores", str(cores), "--rerun-incomplete",
-               "--nolock", "--keep-going", "--show-failed-logs", "--quiet", "rules", "host", "reason",
-               *(["--resources", f"gpu={gpus}"] if gpus else [])]  # fmt: skip
-    status = subprocess.run(command, check=False, env=os.environ | {"PYTHONPATH": str(ROOT)}).returncode
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(Path(__file__).with_name("shards.smk")),
+               "--directory", str(job.out), "--configfile", str(job.shards / "config.json"), "--cores", str(cores),
+               "--rerun-incomplete", "--nolock", "--keep-going", "--show-failed-logs",
+               "--quiet", "rules", "host", "reason", *(["--resources", f"gpu={gpus}"] if gpus else [])]  # fmt: skip
+    status = to_its_end(command)
+    if status == 0:
+        shutil.rmtree(job.out / ".snakemake", ignore_errors=True)
     if status:
         print("Not all shards are done; the lines above say why. Run the same command to go on.", file=sys.stderr)
     return status

@@ -37,7 +37,7 @@ from nbutils.files import MAX_BYTES, DataError, written_whole
 from nbutils.study.corpora import open_corpus
 from nbutils.study.file import load_study
 from nbutils.study.provenance import git_commit
-from nbutils.study.runs import Run, read_run
+from nbutils.study.runs import Run, path_name, read_run
 from nbutils.taggers import KINDS, Tagger
 from nbutils.tagging.notes import Survey, read_notes, survey
 
@@ -68,8 +68,7 @@ def prepare(run: str | Path, notes: str | Path, out: str | Path | None = None, e
     """Check the run and read every note once, before anything is written."""
     found_run, notes = read_run(here_or_below_root(run)), here_or_below_root(notes)
     _check_model(found_run)
-    name = "-".join(str(found_run.record.get(k, "")) for k in ("study", "system", "train")) + f"-{found_run.seed}"
-    out = Path(out) if out else ROOT / "tagged" / name / (notes.stem if notes.is_file() else notes.resolve().name)
+    out = Path(out) if out else _place_for(found_run, notes)
     if notes.is_dir() and out.resolve().is_relative_to(notes.resolve()):
         raise DataError(f"{out}: lies inside the folder of notes and would be read as notes; name another OUT")
     found = survey(notes, encoding)
@@ -78,6 +77,13 @@ def prepare(run: str | Path, notes: str | Path, out: str | Path | None = None, e
     if (out / "tagged.jsonl").exists() and _recipe_of(out) != recipe:
         raise DataError(f"{out}: holds what another run or other notes gave; name another OUT, or delete it")
     return Job(found_run, notes, out, encoding, found, recipe)
+
+
+def _place_for(run: Run, notes: Path) -> Path:
+    """Where results go unless a person says so: tagged/<run>/<notes>, whatever a run.json from elsewhere holds."""
+    parts = [str(run.record.get(key, "")) for key in ("study", "system", "train", "seed")]
+    name = "-".join(path_name(part)[:60] for part in parts)
+    return ROOT / "tagged" / name / (notes.stem if notes.is_file() else notes.resolve().name)
 
 
 def here_or_below_root(path: str | Path) -> Path:
@@ -173,6 +179,7 @@ def tag_into(part: Path, job: Job, first: int, last: int, progress: bool, gpu: i
     part.parent.mkdir(parents=True, exist_ok=True)
     with open(part, "a+b") as file:
         _lock(file, part)
+        os.fchmod(file.fileno(), 0o600)  # it holds the notes
         kept = _keep_whole(file, _stretch(job, begin, end), end - begin)
         if kept == end - begin:
             return
@@ -291,7 +298,7 @@ def finish(job: Job, parts: Sequence[Path]) -> None:
     if len(parts) == 1:
         os.replace(parts[0], job.out / "tagged.jsonl")
     else:
-        with written_whole(job.out / "tagged.jsonl") as file:
+        with written_whole(job.out / "tagged.jsonl", private=True) as file:
             file.writelines(lines_of(parts))
     shutil.rmtree(job.out / "shards", ignore_errors=True)
     for left in job.out.glob(".tagged.*.part"):  # of a job that was cut off and not gone on with
@@ -318,7 +325,7 @@ def _no_medtxt_type(run: Run) -> str | None:
 
 def _write_xml(parts: Sequence[Path], path: Path) -> None:
     size = 0
-    with written_whole(path) as file:
+    with written_whole(path, private=True) as file:
         file.write(MEDTXT_HEAD)
         for document in _documents(parts):
             if problem := medtxt_problem(document):

@@ -1,42 +1,43 @@
-"""Tagging a large collection in shards: one job a shard, then one that puts them together (see docs/tagging.md).
+"""Tagging a large collection in shards: one job per shard, then one that puts them together (see docs/tagging.md).
 
-nbutils.tagging.__main__ starts this with `--shards`; the same file serves a cluster through a Snakemake profile.
+nbutils.tagging.__main__ starts this with `--shards`; the same file serves a cluster through a Snakemake profile. Jobs
+work in the folder of the results, so that no path of theirs holds a name that Snakemake could take for syntax.
 """
 
+import os
 import shlex
 import sys
+from pathlib import Path
 
-N = config["shards"]
-SHARD = config["shard_folder"] + "/{k}-of-" + str(N) + ".jsonl"
-COMMAND = (
-    "OMP_NUM_THREADS={threads} TOKENIZERS_PARALLELISM=false {sys.executable} -m nbutils.tagging"
-    " --run {params.run:q} --notes {params.notes:q} --out {params.out:q} {params.encoding}"
+os.environ["PYTHONPATH"] = str(Path(workflow.basedir).parent.parent)
+N = int(config["shards"])
+FOLDER = config["shard_folder"]  # below the working directory
+WORDS = ["--run", config["run"], "--notes", config["notes"], "--out", config["out"]]
+COMMAND = shlex.join(
+    [sys.executable, "-m", "nbutils.tagging"]
+    + [f"{option}={value}" for option, value in zip(WORDS[::2], WORDS[1::2])]
+    + ([f"--encoding={config['encoding']}"] if config["encoding"] else [])
 )
-PARAMS = {key: config[key] for key in ("run", "notes", "out")}
-PARAMS["encoding"] = f"--encoding {shlex.quote(config['encoding'])}" if config["encoding"] else ""
+TAG = "OMP_NUM_THREADS={threads} TOKENIZERS_PARALLELISM=false {COMMAND}"
 
 
 rule merged:
     input:
-        expand(SHARD, k=range(1, N + 1)),
+        [f"{FOLDER}/{k}-of-{N}.jsonl" for k in range(1, N + 1)],
     output:
-        config["out"] + "/tagged.jsonl",
-    params:
-        **PARAMS,
+        "tagged.jsonl",
     shell:
-        COMMAND + " --merge {N}"
+        TAG + " --merge {N}"
 
 
 rule shard:
     output:
-        SHARD,
+        FOLDER + f"/{{k}}-of-{N}.jsonl",
     wildcard_constraints:
         k=r"\d+",
     log:
-        config["shard_folder"] + "/{k}-of-" + str(N) + ".log",
-    params:
-        **PARAMS,
+        FOLDER + f"/{{k}}-of-{N}.log",
     resources:
         gpu=config["gpu"],
     shell:
-        COMMAND + " --shard {wildcards.k}/{N} > {log:q} 2>&1"
+        TAG + " --shard {wildcards.k}/{N} > {log:q} 2>&1"

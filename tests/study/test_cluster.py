@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from nbutils import ROOT
-from nbutils.study.__main__ import run_grid
+from nbutils.study import grid
 from nbutils.study.file import load_study
 from nbutils.study.notebooks import NOTEBOOKS
 
@@ -35,16 +35,12 @@ def test_the_plugin_is_pinned_exactly():
 
 
 @pytest.mark.parametrize("with_profile", [True, False])
-def test_jobs_run_where_the_profile_says_or_on_the_given_cores(monkeypatch, with_profile):
+def test_jobs_run_where_the_profile_says_or_on_the_given_cores(monkeypatch, tmp_path, with_profile):
     asked = []
-
-    def run(command, **_):
-        asked.extend(command)
-        return subprocess.CompletedProcess(command, 1)
-
-    monkeypatch.setattr(subprocess, "run", run)
-    plan = load_study(ROOT / "studies" / "demo.yaml")
-    assert run_grid(plan, 3, str(PROFILE) if with_profile else None) == 1
+    monkeypatch.setattr(grid, "to_its_end", lambda command, _: asked.extend(command) or 1)
+    monkeypatch.setattr(grid, "ROOT", tmp_path)
+    study = load_study(ROOT / "studies" / "demo.yaml")
+    assert grid.run_grid(study, 3, str(PROFILE) if with_profile else None) == 1
     assert ("--profile" in asked) == with_profile and ("--cores" in asked) == (not with_profile)
 
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from dataclasses import replace
 
 import papermill
 import pytest
+from clones import changes, clone, environment
 
 from nbutils import ROOT, figures
 from nbutils.analysis import main_result
@@ -56,95 +56,108 @@ def with_canary(document: Document) -> Document:
 
 
 @pytest.fixture(scope="module")
-def study_file(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("study")
+def place(tmp_path_factory):
+    """The repository as a newcomer has it: a clone without runs and models."""
+    return clone(tmp_path_factory.mktemp("clone") / "repository")
+
+
+@pytest.fixture(scope="module")
+def study_file(place):
+    folder = place.parent / "study"
+    folder.mkdir()
     for name in ("cr", "pn"):
         corpus = read_corpus(ROOT / "data" / name)
         documents = corpus.documents[:5]
         if name == "pn":
             documents = tuple(map(with_canary, documents))
         write_medtxt(Corpus(name, documents), folder / f"{name}.xml")
-    name = f"selftest-{os.getpid()}"
-    path = folder / f"{name}.yaml"
-    path.write_text(STUDY.format(name=name, folder=folder), encoding="utf-8")
+    path = folder / "selftest.yaml"
+    path.write_text(STUDY.format(folder=folder), encoding="utf-8")
     # A table from elsewhere, as a fresh clone has one: it must not count as this study's result.
-    stale = ROOT / "runs" / name / "figures" / "main_result.md"
+    stale = place / "runs" / path.stem / "figures" / "main_result.md"
     stale.parent.mkdir(parents=True)
     for suffix in (".md", ".csv", ".png", ".svg"):
         stale.with_suffix(suffix).write_text("of another machine", encoding="utf-8")
-    yield path
-    shutil.rmtree(ROOT / "runs" / name, ignore_errors=True)
-    shutil.rmtree(ROOT / "models" / name, ignore_errors=True)
+    return path
 
 
-def start(study_file):
+@pytest.fixture
+def inside(place, monkeypatch):
+    """What this process runs counts paths from the clone, so that it finds its runs and models and no others."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("nbutils") and getattr(module, "ROOT", None) == ROOT:
+            monkeypatch.setattr(module, "ROOT", place)
+
+
+def start(place, study_file):
     command = [sys.executable, "-m", "nbutils.study", "run", str(study_file), "--cores", "2"]
     return subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
+        command, cwd=place, env=environment(place), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True,
+    )  # fmt: skip
 
 
-def records(name):
-    return {p: p.read_text(encoding="utf-8") for p in (ROOT / "runs" / name).glob("*/*/seed-*/run.json")}
+def records(place):
+    return {p: p.read_text(encoding="utf-8") for p in (place / "runs" / "selftest").glob("*/*/seed-*/run.json")}
 
 
 @pytest.fixture(scope="module")
-def finished(study_file):
+def finished(place, study_file):
     """The study killed with -9 once two runs were done, and started again; what was done before, and the output."""
-    process = start(study_file)
+    process = start(place, study_file)
     deadline = time.time() + 240
-    while len(records(study_file.stem)) < 2 and process.poll() is None and time.time() < deadline:
+    while len(records(place)) < 2 and process.poll() is None and time.time() < deadline:
         time.sleep(0.5)
-    before = records(study_file.stem)
+    before = records(place)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    again = start(study_file)
+    again = start(place, study_file)
     output = again.communicate(timeout=400)[0]
     assert again.returncode == 0, output
     return before, output
 
 
-def test_a_killed_study_goes_on_and_finished_runs_keep_their_records(study_file, finished):
+def test_a_killed_study_goes_on_and_finished_runs_keep_their_records(place, study_file, finished):
     before, _ = finished
-    after = records(study_file.stem)
+    after = records(place)
     assert len(before) >= 2 and len(after) == 4  # systems
     assert all(after[path] == text for path, text in before.items())
 
 
-def test_the_study_ends_with_its_table_and_figure(study_file, finished):
+def test_the_study_ends_with_its_table_and_figure(place, study_file, finished):
     _, output = finished
-    figures = ROOT / "runs" / study_file.stem / "figures"
+    figures = place / "runs" / study_file.stem / "figures"
     assert "| A Llama |" in output and "| A prompted Llama |" in output and "→CR (OOD)" in output and "ΔPN→CR" in output
     assert {p.suffix for p in figures.glob("main_result.*")} == {".md", ".csv", ".png", ".svg"}
 
 
-def test_the_study_executes_the_analyses_that_its_corpora_allow(study_file, finished):
-    notebooks = {p.stem for p in (ROOT / "runs" / study_file.stem / "notebooks").glob("*.ipynb")}
+def test_the_study_executes_the_analyses_that_its_corpora_allow(place, study_file, finished):
+    notebooks = {p.stem for p in (place / "runs" / study_file.stem / "notebooks").glob("*.ipynb")}
     wanted = set(analyses(load_study(study_file)))
     assert {"08_error_analysis", "09_efficiency", "10_generalisation"} <= wanted <= notebooks
     assert "07_stratification" not in notebooks  # case reports name no physician
 
 
-def test_a_second_call_does_nothing_and_says_so(study_file, finished):
-    before = records(study_file.stem)
-    again = start(study_file)
+def test_a_second_call_does_nothing_and_says_so(place, study_file, finished):
+    before = records(place)
+    again = start(place, study_file)
     output = again.communicate(timeout=120)[0]
     assert "Nothing was left to train" in output
-    assert records(study_file.stem) == before
+    assert records(place) == before
 
 
-def test_a_run_whose_job_was_killed_after_its_end_keeps_its_record(study_file, finished):
-    before = records(study_file.stem)
-    runs = ROOT / "runs" / study_file.stem
+def test_a_run_whose_job_was_killed_after_its_end_keeps_its_record(place, study_file, finished):
+    before = records(place)
+    runs = place / "runs" / study_file.stem
     notebook = runs / "crf" / "PN" / "seed-0" / "notebook.ipynb"
     notebook.unlink()  # as Snakemake does with the outputs of a job that it did not see end
-    command = [sys.executable, "-m", "snakemake", str(notebook.relative_to(ROOT)), "--config", f"study={study_file}",
+    command = [sys.executable, "-m", "snakemake", "crf/PN/seed-0/notebook.ipynb", "--config", f"study={study_file}",
                "--cores", "1", "--nolock", "--quiet", "all"]  # fmt: skip
-    subprocess.run(command, cwd=ROOT, check=True, timeout=200)
-    assert notebook.exists() and records(study_file.stem) == before
+    subprocess.run(command, cwd=place, env=environment(place), check=True, timeout=200)
+    assert notebook.exists() and records(place) == before
 
 
-def test_a_run_with_other_settings_is_trained_anew(study_file, finished, tmp_path):
+def test_a_run_with_other_settings_is_trained_again(inside, study_file, finished, tmp_path):
     plan = load_study(study_file)
     first = execute(plan, "crf", "PN", 0, runs=tmp_path, progress=False).record
     assert execute(plan, "crf", "PN", 0, runs=tmp_path, progress=False).record == first
@@ -153,9 +166,9 @@ def test_a_run_with_other_settings_is_trained_anew(study_file, finished, tmp_pat
     assert other["settings"]["iterations"] == 5 and other["finished"] >= first["finished"]
 
 
-def test_every_run_has_its_notebook_predictions_and_costs(study_file, finished):
+def test_every_run_has_its_notebook_predictions_and_costs(place, study_file, finished):
     plan = load_study(study_file)
-    for run in read_runs(ROOT / "runs", plan.name):
+    for run in read_runs(place / "runs", plan.name):
         assert (run.folder / "notebook.ipynb").exists()
         assert {p.stem for p in (run.folder / "predictions").iterdir()} == {"CR", "PN"}
         assert run.record["seconds"]["fit"] > 0 or run.record["kind"] == "icl"  # which trains nothing
@@ -163,24 +176,43 @@ def test_every_run_has_its_notebook_predictions_and_costs(study_file, finished):
         assert run.record["versions"]["torch"] and run.record["device"] and run.record["threads"] >= 1
 
 
-def test_no_record_names_a_path_of_this_machine(study_file, finished):
-    for path, text in records(study_file.stem).items():
-        assert str(ROOT) not in text, path
+def test_no_record_and_no_notebook_names_a_folder_of_this_machine(place, study_file, finished):
+    notebooks = {p: p.read_text(encoding="utf-8") for p in (place / "runs").rglob("*.ipynb")}
+    assert len(notebooks) > 8
+    for path, text in (records(place) | notebooks).items():
+        assert not any(part in text for part in (str(place.parent), str(ROOT), "/tmp/", "/home/", "/root")), path
 
 
-def test_predictions_hold_no_text_of_a_note(study_file, finished):
+def test_what_a_study_of_private_notes_leaves_is_for_its_owner_alone(place, study_file, finished):
+    for path in (place / "runs" / "selftest").rglob("*"):
+        if path.suffix in (".ipynb", ".log", ".jsonl", ".crfsuite") and ".snakemake" not in path.parts:
+            assert path.stat().st_mode & 0o077 == 0, path
+
+
+def test_git_sees_nothing_after_a_study_its_report_and_tagging(place, study_file, finished):
+    for arguments in (
+        ["tools.report", "site", str(study_file)],
+        ["nbutils.tagging", "--run=runs/selftest/crf/PN/seed-0", "--notes=data/examples/own_notes/mori_stroke.txt"],
+    ):
+        subprocess.run([sys.executable, "-m", *arguments], cwd=place, env=environment(place), check=True, timeout=200)
+    assert list(place.glob("report/selftest/index.html")) and list(place.glob("tagged/*/*/tagged.jsonl"))
+    assert changes(place) == ""
+
+
+def test_predictions_hold_no_text_of_a_note(place, study_file, finished):
     plan = load_study(study_file)
     line = open_corpus(plan, "PN").documents[0].text.strip().splitlines()[0]
-    for path in (ROOT / "runs" / plan.name).glob("*/*/seed-*/predictions/*.jsonl"):
+    for path in (place / "runs" / plan.name).glob("*/*/seed-*/predictions/*.jsonl"):
         assert line not in path.read_text(encoding="utf-8")
 
 
-def test_nothing_that_is_written_or_printed_holds_the_text_of_a_private_note(study_file, finished):
-    folder = ROOT / "runs" / study_file.stem
+def test_nothing_that_is_written_or_printed_holds_the_text_of_a_private_note(place, study_file, finished, monkeypatch):
+    folder = place / "runs" / study_file.stem
     errors = folder / "notebooks" / "08_error_analysis.ipynb"
     chosen = {"study_file": str(study_file), "train": "PN", "evaluate": "PN"}
+    monkeypatch.setenv("PYTHONPATH", str(place))
     papermill.execute_notebook(
-        ROOT / "notebooks" / errors.name, errors, chosen, kernel_name="python3", progress_bar=False
+        place / "notebooks" / errors.name, errors, chosen, kernel_name="python3", progress_bar=False
     )
     assert "■" in errors.read_text(encoding="utf-8")  # lines are shown, covered
     # A trained model does hold words of its training notes: SECURITY.md says to treat it like the notes.
@@ -193,7 +225,7 @@ def test_nothing_that_is_written_or_printed_holds_the_text_of_a_private_note(stu
     assert CANARY not in finished[1]
 
 
-def test_the_same_seed_gives_the_same_predictions_twice_in_whatever_folder(study_file, finished, tmp_path, monkeypatch):
+def test_the_same_seed_gives_the_same_predictions_in_any_folder(inside, study_file, finished, tmp_path, monkeypatch):
     plan = load_study(study_file)
     monkeypatch.chdir(tmp_path)  # as JupyterLab starts a kernel in notebooks/
     for system in plan.systems:
@@ -204,7 +236,7 @@ def test_the_same_seed_gives_the_same_predictions_twice_in_whatever_folder(study
             assert rows[0] == rows[1], (system, name)
 
 
-def test_a_run_that_fails_leaves_no_record(study_file, tmp_path, monkeypatch):
+def test_a_run_that_fails_leaves_no_record(inside, study_file, tmp_path, monkeypatch):
     plan = load_study(study_file)
 
     def fail(*_, **__):
@@ -234,7 +266,7 @@ def test_tiny_models_are_ordinary_folders_that_the_training_text_alone_decides(s
         assert {w for w in vocabulary if len(w) == 1} <= allowed
 
 
-def test_the_main_figure_shows_every_system(study_file, finished):
+def test_the_main_figure_shows_every_system(inside, study_file, finished):
     plan = load_study(study_file)
     scores = main_result.score_runs(open_results(plan, "runs"))
     figure = figures.main_result.main_result(plan, scores)

@@ -1,28 +1,34 @@
 """Names and paths are never syntax: not to make, the shell, Snakemake, papermill, git or the pages of a report."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
 from clones import changes, clone, environment
 
+from nbutils.files import part_of
+
 FOLDER = "it's {x} $(touch PWNED) 日本"
 FILE = "my study {1} `touch PWNED` #a: b.yaml"
+ODD = "it's a $(touch PWNED) {x} 日本 #"
 STUDY = """
 title: "=cmd|'/c calc'!A1 <script>alert(1)</script> | $x$"
 caption: "two\\nlines <img src=x onerror=alert(2)>"
 corpora:
-  INF: {path: %s, format: brat, labels_as: {Disease: d, Symptom: d}, discontinuous: cover}
-train: [INF]
+  "{NO} `touch PWNED` ;": {path: %s, format: brat, labels_as: {Disease: d, Symptom: d}, discontinuous: cover}
 labels: [d]
 seeds: [0]
 systems:
   "None": {kind: crf, iterations: 5, title: "=1+1 <script>alert(3)</script> | x"}
   "1e5": {kind: crf, iterations: 3}
+  INF: {kind: crf, iterations: 3}
+  "it's a $(touch PWNED) {x} 日本 #": {kind: crf, iterations: 3}
 """
 
 
@@ -52,8 +58,10 @@ def finished(place):
 
 
 def test_a_study_runs_whatever_its_names_and_folders_are(place, finished):
-    assert "| INF →INF (ID)" in finished or "→INF (ID)" in finished
-    assert {p.parent.parent.parent.name for p in place.glob("runs/*/*/INF/seed-0/run.json")} == {"None", "1e5"}
+    assert "→{NO} \\`touch PWNED\\` ; (ID)" in finished
+    runs = [json.loads(p.read_text(encoding="utf-8")) for p in place.glob("runs/*/*/*/seed-0/run.json")]
+    assert {run["system"] for run in runs} == {"None", "1e5", "INF", ODD}
+    assert {run["train"] for run in runs} == {"{NO} `touch PWNED` ;"}
 
 
 def test_no_name_was_run_as_a_command(place, finished):
@@ -107,9 +115,12 @@ def start(place):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_all_that_a_study_started_with_one_sentence(place, finished, number):
-    for path in place.glob("runs/*/1e5/INF/seed-0/*"):
+    for path in place.glob("runs/*/1e5/*/seed-0/*"):
         if path.is_file():
             path.unlink()
+    (runs,) = (path.parent for path in place.glob("runs/*/.lock"))
+    left = runs / part_of(Path("x.jsonl")).name.replace(f"-{os.getpid()}.", "-999999999.")
+    left.write_text("half written by a process that is gone", encoding="utf-8")
     process = start(place)
     family = []
     deadline = time.time() + 90
@@ -119,20 +130,9 @@ def test_a_signal_ends_all_that_a_study_started_with_one_sentence(place, finishe
     assert any("ipykernel" in " ".join(p) for _, p in family)
     second = start(place)
     assert second.communicate(timeout=60)[1].count("running already") == 1 and second.returncode == 1
-    (runs,) = (path.parent for path in place.glob("runs/*/.lock"))
-    (runs / ".left.txt.999999999.part").write_text("half", encoding="utf-8")
+    assert not left.exists()
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     assert "Traceback" not in errors and "was stopped" in errors.splitlines()[-1]
     assert not [p for p, _ in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
-
-
-def test_half_written_files_of_processes_that_are_gone_are_swept(tmp_path):
-    from nbutils.study.grid import sweep
-
-    for name in (f".a.{os.getpid()}.part", ".b.999999999.part", ".c.part", "d.999999999.part"):
-        (tmp_path / "deep").mkdir(exist_ok=True)
-        (tmp_path / "deep" / name).write_text("", encoding="utf-8")
-    sweep(tmp_path)
-    assert {p.name for p in (tmp_path / "deep").iterdir()} == {f".a.{os.getpid()}.part", ".c.part", "d.999999999.part"}

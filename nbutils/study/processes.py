@@ -1,0 +1,69 @@
+"""A command and all the processes that it starts: ended together when this process is asked to end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Sequence
+from contextlib import suppress
+from types import FrameType
+
+import psutil
+
+from nbutils import ROOT
+
+SECONDS = 10  # that a process which was asked to end is given for it
+
+
+class _Stopped(BaseException):
+    """A signal asks this process to end."""
+
+
+def to_its_end(command: Sequence[str], keep: Sequence[int] = ()) -> int:
+    """Run a command with our modules; when this process is asked to end, first end the command and all that it started.
+
+    Args:
+        keep: file descriptors that the command gets, such as those of locks.
+
+    Returns:
+        Its exit status, or 128 and the number of the signal.
+    """
+
+    def stop(number: int, _: FrameType | None) -> None:
+        raise _Stopped(number)
+
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, stop) for number in signals}
+    process = None
+    try:
+        process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": _python_path()}, pass_fds=keep)
+        return process.wait()
+    except _Stopped as stopped:
+        for number in signals:
+            signal.signal(number, signal.SIG_IGN)  # one is enough
+        if process is not None:
+            end(process)
+        return 128 + int(stopped.args[0])
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a process and all that it started: kernels lead sessions of their own, so a group is not enough."""
+    family: list[psutil.Process] = []
+    with suppress(psutil.NoSuchProcess):
+        first = psutil.Process(process.pid)
+        family = [first, *first.children(recursive=True)]
+    for member in family:
+        with suppress(psutil.NoSuchProcess):
+            member.terminate()
+    for member in psutil.wait_procs(family, timeout=SECONDS)[1]:
+        with suppress(psutil.NoSuchProcess):
+            member.kill()
+    process.wait()
+
+
+def _python_path() -> str:
+    return os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))

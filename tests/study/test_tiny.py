@@ -1,0 +1,105 @@
+"""Tiny models: built where they are missing, once, whole, and with the threads that a study gives them."""
+
+import multiprocessing
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+
+from nbutils import ROOT
+from nbutils.corpus import Corpus
+from nbutils.corpus.formats import read_corpus, write_medtxt
+from nbutils.study import systems
+from nbutils.study.file import load_study
+
+STUDY = """
+corpora: {{CR: {{path: {folder}/cr.xml}}}}
+seeds: [0]
+tiny: {{encoder: {{hidden: 32, layers: 1, epochs: 1}}}}
+systems:
+  bert: {{model: tiny/encoder, epochs: 1}}
+  crf: {{iterations: 5}}
+"""
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    write_medtxt(Corpus("CR", read_corpus(ROOT / "data" / "cr").documents[:5]), tmp_path / "cr.xml")
+    (tmp_path / "s.yaml").write_text(STUDY.format(folder=tmp_path), encoding="utf-8")
+    monkeypatch.setattr(systems, "ROOT", tmp_path)
+    return load_study(tmp_path / "s.yaml")
+
+
+def model(tmp_path):
+    return tmp_path / "models" / "s" / "CR" / "encoder" / "model.safetensors"
+
+
+def test_a_missing_tiny_model_is_built_with_a_sentence_and_then_kept(study, tmp_path, capsys):
+    systems.prepare(study, "bert", "CR", progress=False)
+    assert "Building the tiny encoder from CR" in capsys.readouterr().out
+    before = model(tmp_path).stat().st_mtime_ns
+    systems.prepare(study, "bert", "CR", progress=False)
+    assert model(tmp_path).stat().st_mtime_ns == before and capsys.readouterr().out == ""
+
+
+def test_a_tiny_model_of_other_settings_is_built_again(study, tmp_path):
+    systems.prepare(study, "bert", "CR", progress=False)
+    before = model(tmp_path).read_bytes()
+    systems.prepare(replace(study, tiny={"encoder": {"hidden": 64, "layers": 1, "epochs": 1}}), "bert", "CR", progress=False)
+    assert len(model(tmp_path).read_bytes()) > len(before)
+
+
+def test_of_two_processes_that_need_a_tiny_model_at_once_one_builds_it(study, tmp_path, monkeypatch):
+    log = tmp_path / "log"
+    build = systems._build
+
+    def slow(*arguments):
+        with open(log, "a") as file:
+            file.write("built\n")
+        build(*arguments)
+
+    monkeypatch.setattr(systems, "_build", slow)
+    context = multiprocessing.get_context("fork")
+    processes = [
+        context.Process(target=systems.build_tiny, args=(study, "CR", "encoder"), kwargs={"progress": False})
+        for _ in range(2)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    assert [p.exitcode for p in processes] == [0, 0] and log.read_text() == "built\n" and model(tmp_path).exists()
+
+
+@pytest.fixture
+def threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+    systems._State.clear()
+
+
+def test_a_tiny_model_has_one_thread_and_others_have_what_they_had(study, threads, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(systems, "build_tiny", lambda *_, **__: None)
+    systems.prepare(study, "bert", "CR")
+    assert torch.get_num_threads() == 1
+    systems.prepare(study, "crf", "CR")
+    assert torch.get_num_threads() == 2
+
+
+def test_a_number_of_threads_that_a_person_chose_is_kept(study, threads, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    monkeypatch.setattr(systems, "build_tiny", lambda *_, **__: None)
+    systems.prepare(study, "bert", "CR")
+    assert torch.get_num_threads() == 2
+
+
+def test_training_a_tiny_model_warns_of_nothing(study, capfd, recwarn):
+    from nbutils.study.execute import execute
+
+    execute(study, "bert", "CR", 0, runs=systems.ROOT / "runs", progress=False)
+    assert not [w for w in recwarn if "gradient_checkpointing" in str(w.message)]
+    assert "LOAD REPORT" not in capfd.readouterr().err and "torch" in sys.modules

@@ -79,6 +79,9 @@ class Study:
     seeds: tuple[int, ...] = (0, 1, 2)
     split_seed: int = 0
     test_fraction: float = 0.2
+    cluster: tuple[str, ...] | None = None  # groups of notes that are sampled; None: all that notes name
+    compare: tuple[tuple[str, str], ...] = ()  # pairs of systems asked about; others: exploratory
+    margin: float = 3.0  # points of F1 below which a difference does not matter (test of equivalence)
     checkpoint_steps: int = 100  # optimiser steps between two checkpoints of a training that is under way
     caption: str = ""
     tiny: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # settings of the tiny models, if not theirs
@@ -131,6 +134,7 @@ def load_study(path: str | Path) -> Study:
         _name(n, path): _system(n, s, seeds, f"{path}, systems.{n}")
         for n, s in _mapping(keys.pop("systems"), f"{path}, systems").items()
     }
+    keys["compare"] = [tuple(pair) if isinstance(pair, list) else pair for pair in keys.get("compare", ())]
     keys = {k: tuple(v) if isinstance(v, list) else v for k, v in keys.items()}
     names = tuple(name for name, entry in corpora.items() if entry.format != "text")  # nothing to learn or score there
     study = Study(name=path.stem, corpora=corpora, systems=systems, seeds=seeds, path=path,
@@ -156,6 +160,16 @@ def load_study(path: str | Path) -> Study:
     _check_labels(study)
     if not 0 < study.test_fraction < 1:
         raise DataError(f"{path}, test_fraction: {study.test_fraction} is no share between 0 and 1")
+    for pair in study.compare:
+        if not isinstance(pair, tuple) or len(pair) != 2 or len(set(pair)) < 2:
+            raise DataError(f"{path}, compare: write pairs of two systems, such as [[bert, lora]]")
+        for name in pair:
+            if name not in systems:
+                raise DataError(f'{path}, compare: no system "{name}"{nearest(name, systems)}')
+    if study.cluster is not None and not 0 < len(set(study.cluster)) == len(study.cluster) <= 2:
+        raise DataError(f"{path}, cluster: name one or two keys of the notes, such as [patient] or [physician, case]")
+    if not study.margin > 0:
+        raise DataError(f"{path}, margin: {study.margin} is no number of points above 0")
     if study.checkpoint_steps < 1:
         raise DataError(f"{path}, checkpoint_steps: {study.checkpoint_steps} is too few; one is the least")
     return study
@@ -244,7 +258,7 @@ def _fits(value: Any, annotation: str) -> bool:
             return True
         if name == "tuple[str, ...]" and isinstance(value, list) and all(isinstance(v, str) for v in value):
             return True
-        if name == "tuple[int, ...]" and isinstance(value, list):  # seeds, checked on their own
+        if name in ("tuple[int, ...]", "tuple[tuple[str, str], ...]") and isinstance(value, list):  # checked later
             return True
         if name.startswith("Mapping") and isinstance(value, dict):
             return True

@@ -21,7 +21,8 @@ from nbutils.analysis.significance import INTERVAL
 from nbutils.corpus import Corpus, Document, Prediction, text_hash
 from nbutils.corpus.splits import Fold, leave_out, overlap_report, random_folds
 from nbutils.files import written_whole
-from nbutils.scoring.resampling import Evaluation, f1_interval
+from nbutils.scoring.evaluation import Evaluation
+from nbutils.scoring.intervals import contrast, f1_interval
 from nbutils.scoring.spans import exact_document, exact_scores
 from nbutils.taggers import Tagger, crf
 from nbutils.taggers.dictionary import fit_dictionary

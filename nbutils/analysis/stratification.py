@@ -15,7 +15,7 @@ import pandas as pd
 from nbutils.analysis.significance import INTERVAL, Key
 from nbutils.corpus import Corpus, Document
 from nbutils.scoring.permutation import holm, spread_test
-from nbutils.scoring.resampling import Evaluation, f1_of
+from nbutils.scoring.evaluation import Evaluation, f1_of
 from nbutils.scoring.variance import COMPONENTS, component_draws, variance_components
 from nbutils.study.file import Study
 

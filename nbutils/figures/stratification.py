@@ -18,7 +18,7 @@ from nbutils.analysis.significance import INTERVAL
 from nbutils.analysis.stratification import STRATA, corpus_grid, grid, outliers
 from nbutils.corpus import Corpus, Document
 from nbutils.figures.style import system_dots, system_styles, use_style
-from nbutils.scoring.resampling import Evaluation
+from nbutils.scoring.evaluation import Evaluation
 from nbutils.scoring.variance import COMPONENTS
 from nbutils.study.file import Study
 

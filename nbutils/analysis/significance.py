@@ -216,10 +216,14 @@ def _of_pair(study: Study, first: str, second: str) -> dict[str, str]:
 
 
 def _with_holm(table: pd.DataFrame, by: list, only: str | None = None) -> pd.DataFrame:
-    """The table with Holm's p over the rows of each group, or over those of one group only."""
+    """The table with Holm's p over the rows of each group, or over those of one group only.
+
+    It corrects the p over other trainings, or the plain one of systems that were trained once.
+    """
     if not len(table):
         return table
-    adjusted = table["p"].groupby(by[0], sort=False).transform(lambda p: holm(p))
+    wider = table["p, other trainings"].fillna(table["p"])
+    adjusted = wider.groupby(by[0], sort=False).transform(lambda p: holm(p))
     return table.assign(**{"p (Holm)": adjusted.where(by[0] == only) if only else adjusted})
 
 

@@ -29,8 +29,8 @@ class Evaluation:
 
     @property
     def f1(self) -> float:
-        """Micro F1 in percent, averaged over seeds."""
-        return 100 * micro_f1(self.counts)
+        """Micro F1 in percent, averaged over seeds; nan with nothing to find and nothing found."""
+        return 100 * micro_f1(self.counts) if self.counts[..., 1:].any() else float("nan")
 
     @property
     def ids(self) -> tuple[str, ...]:

@@ -83,7 +83,7 @@ def contrast(terms: Terms, scale: str = "points") -> Estimate:
     """
     function, slope, back = SCALES[scale]
     f1 = [e.f1 / 100 for _, e in terms]
-    if scale != "points" and not all(0 < f < (1 if scale == "odds" else math.inf) for f in f1):
+    if scale != "points" and not all(0 < f < (1 if scale == "odds" else 2) for f in f1):
         return Estimate(math.nan, ((math.nan, 1.0),), None)
     slopes = [(sign * slope(f), e) for (sign, e), f in zip(terms, f1, strict=True)]
     theta = sum(sign * function(f) for (sign, _), f in zip(terms, f1, strict=True))
@@ -100,7 +100,7 @@ def f1_interval(evaluation: Evaluation, *, trainings: bool = False) -> tuple[flo
     if 0 < f1 < 100:
         logits = replace(contrast([(1, evaluation)], "odds"), back=lambda x: 100 * expit(x))
         return logits.interval(trainings=trainings)
-    if trainings and len(evaluation.counts) < 2:
+    if math.isnan(f1) or (trainings and len(evaluation.counts) < 2):
         return math.nan, math.nan
     n_groups = min([len(evaluation.documents), *(int(codes.max()) + 1 for codes in evaluation.groups.values())])
     reach = 100 * (1 - 0.025 ** (1 / max(n_groups, 1)))

@@ -69,11 +69,14 @@ def caption_below(study: Study, axes: Axes) -> None:
 
 
 def legend_and_caption(figure: Figure, axes: Axes, caption: str) -> None:
-    """The legend below a figure with a constrained layout, and below it what the numbers are not; they never overlap."""
+    """The legend below a figure, however tall, and below the legend what the numbers are not."""
     handles, labels = axes.get_legend_handles_labels()
-    figure.text(0.01, -0.01, plain(caption), fontsize=8, color="0.35", ha="left", va="top")
+    bottom = 0.0
     if handles:
-        figure.legend(handles, labels, frameon=False, ncols=2, loc="outside lower center")
+        legend = figure.legend(handles, labels, frameon=False, ncols=2, loc="upper left", bbox_to_anchor=(0, 0))
+        figure.draw_without_rendering()
+        bottom = legend.get_window_extent().transformed(figure.transFigure.inverted()).y0
+    figure.text(0.01, bottom, plain(caption), fontsize=8, color="0.35", ha="left", va="top")
 
 
 def titles_of(study: Study, systems: Collection[str]) -> str:

@@ -83,7 +83,7 @@ def groups(documents: Sequence[Document], keys: Sequence[str] | None = None) -> 
     for key in by_size:
         if not any(_within(found[key], found[coarser]) for coarser in kept):
             kept.append(key)
-    return {key: found[key] for key in kept[:2]}
+    return {key: codes for key, codes in found.items() if key in kept[:2]}
 
 
 def _within(fine: np.ndarray, coarse: np.ndarray) -> bool:

@@ -7,17 +7,19 @@ parts, each divided by the number of what it varies with; power is that of the t
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from nbutils.analysis.significance import Evaluated
+from nbutils.analysis.significance import Evaluated, above_floor, pairs
 from nbutils.scoring.evaluation import Evaluation
 from nbutils.scoring.intervals import changes_without
 from nbutils.scoring.variance import variance_components
+from nbutils.study.corpora import main_setting
+from nbutils.study.file import Study
 
 EFFECTS = (3.0, 5.0, 10.0)  # points
 WANTED = 0.8
@@ -162,13 +164,31 @@ def the_papers() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def sentence(v: Variances, d: Design, first: str, second: str) -> str:
-    """What a design cannot see, in Markdown."""
-    return (
-        f"With {d.physicians} × {d.cases} notes, {d.inside} in-domain notes and {d.trainings} trainings a difference of "
-        f"Δ between {first} and {second} is seen with 80 % power only from **{detectable(v, d):.0f} points** on; for 5 "
-        f"points the power is {100 * power(v, d, 5):.0f} %."
-    )
+def plan(study: Study, evaluated: Evaluated) -> pd.DataFrame:
+    """`design_table` for each pair that the study asks about, in its main setting; empty where it has no such gap."""
+    tables = [
+        design_table(v, larger(d)).assign(first=study.systems[a].title, second=study.systems[b].title)
+        for a, b, v, d in _pilots(study, evaluated)
+    ]
+    return pd.concat(tables).set_index(["first", "second"]) if tables else pd.DataFrame()
+
+
+def limits(study: Study, evaluated: Evaluated) -> str:
+    """What the design of the runs cannot see, in Markdown."""
+    said = [
+        f"- With {d.physicians} × {d.cases} notes, {d.inside} in-domain notes and {d.trainings} trainings a difference of "
+        f"Δ between {study.systems[a].title} and {study.systems[b].title} is seen with 80 % power only from "
+        f"**{detectable(v, d):.0f} points** on; for 5 points the power is {100 * power(v, d, 5):.0f} %."
+        for a, b, v, d in _pilots(study, evaluated)
+    ]
+    return "\n".join(said) or "No pair of systems has been scored both in-domain and out-of-domain."
+
+
+def _pilots(study: Study, evaluated: Evaluated) -> Iterator[tuple[str, str, Variances, Design]]:
+    counted, (train, name) = above_floor(evaluated), main_setting(study)
+    for first, second in pairs(study, evaluated):
+        if name != train and all((s, train, n) in counted for s in (first, second) for n in (train, name)):
+            yield first, second, *of_pilot(counted, first, second, train, name)
 
 
 def _per_note(pair: Sequence[Evaluation]) -> np.ndarray:

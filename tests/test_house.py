@@ -34,8 +34,8 @@ SURFACE = {
         "settings", "split",
     },
     "nbutils.analysis": {
-        "agreement", "calibration", "costs", "errors", "exploration", "generalisation", "main_result", "paper",
-        "significance", "stratification",
+        "agreement", "calibration", "costs", "cross_fitting", "errors", "exploration", "generalisation", "main_result",
+        "misses", "paper", "power", "significance", "stratification",
     },
     "nbutils.prompting": {"markup", "tagger"},
     "nbutils.prompting.prompts": {"build_prompt", "prompt_string"},

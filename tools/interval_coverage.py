@@ -17,7 +17,8 @@ from scipy.stats import norm
 from tqdm.auto import tqdm
 
 from nbutils.corpus import Document
-from nbutils.scoring.resampling import Evaluation, f1_interval
+from nbutils.scoring.evaluation import Evaluation
+from nbutils.scoring.intervals import f1_interval
 
 N_BOOT = 400  # replicates an interval; the notebooks take more
 SPURIOUS = 0.4  # predicted entities that are none, as a share of the gold ones

@@ -1,7 +1,6 @@
 """What kind of mistake was it? False positives and false negatives sorted by written rules, counted, and shown.
 
-Knows gold and predicted spans, their line and short word lists. Judges no medicine: a rule looks at borders, at a
-certainty that a study left out, or at how a name ends. Nothing is sorted by hand.
+A rule looks at boundaries, at a certainty that a study left out, or at how a name ends; none judges medicine.
 """
 
 from __future__ import annotations
@@ -171,13 +170,13 @@ def of_runs(
     for scored in results.scored(train, evaluate):
         run = scored.run
         for document, prediction in pair(scored.gold, scored.predicted):
-            kept = {e.key for e in document.entities}
+            kept, visible = {e.key for e in document.entities}, shown(document)
             left_out = [e for e in everything[document.id] if e.key not in kept]
             for side, kind, entity in document_errors(document, prediction.entities, left_out=left_out):
                 rows.append(
-                    {"system": run.system, "seed": run.seed, "document": document.id,
-                     "case": document.meta.get("case", ""), "physician": document.meta.get("physician", ""),
-                     "side": side, "kind": kind, "entity": shown(document).surface(entity), "start": entity.start,
+                    {"system": run.system, "seed": run.seed, "document": visible.id,
+                     "case": visible.meta.get("case", ""), "physician": visible.meta.get("physician", ""),
+                     "side": side, "kind": kind, "entity": visible.surface(entity), "start": entity.start,
                      "end": entity.end, "label": entity.label, "seen": document.surface(entity) in known}
                     | in_its_line(document, prediction.entities, entity)
                 )  # fmt: skip
@@ -204,12 +203,19 @@ def in_its_line(document: Document, predicted: Iterable[Entity], entity: Entity)
 def on_document(
     results: Results, document_id: str, *, train: str, evaluate: str
 ) -> tuple[Document, dict[str, Prediction]]:
-    """One document and what every system predicted in it with its first seed, by title."""
+    """One document (by its id as it may be shown) and what every system predicted in it with its first seed, by title."""
+    document = next(d for d in results.gold(train, evaluate) if shown(d).id == document_id)
     by_title: dict[str, Prediction] = {}
     for scored in results.scored(train, evaluate):
         if scored.title not in by_title:
-            by_title[scored.title] = next(p for p in scored.predicted if p.document_id == document_id)
-    return next(d for d in results.gold(train, evaluate) if d.id == document_id), by_title
+            by_title[scored.title] = next(p for p in scored.predicted if p.document_id == document.id)
+    return document, by_title
+
+
+def distinct(rows: pd.DataFrame) -> pd.DataFrame:
+    """Each error of a system once, however many of its seeds make it, the systems by turns: the first page shows all."""
+    once = rows.drop_duplicates(["system", "side", "kind", "document", "start", "end", "label"])
+    return once.assign(turn=once.groupby("system", sort=False).cumcount()).sort_values("turn", kind="stable").drop(columns="turn")
 
 
 def runs_of(results: Results, train: str) -> Counter[str]:
@@ -218,13 +224,13 @@ def runs_of(results: Results, train: str) -> Counter[str]:
 
 
 def count_table(study: Study, rows: pd.DataFrame, n_runs: Mapping[str, int], side: str) -> pd.DataFrame:
-    """Errors of one side by kind, a column a system, mean over its runs; kinds that never occur are 0."""
+    """Errors of one side by kind, one column per system, mean over its runs; kinds that never occur are 0."""
     systems = [name for name in study.systems if n_runs.get(name)]
-    mine = rows[rows["side"] == side]
-    table = pd.crosstab(mine["kind"], mine["system"]).reindex(index=KINDS[side], columns=systems, fill_value=0)
+    of_side = rows[rows["side"] == side]
+    table = pd.crosstab(of_side["kind"], of_side["system"]).reindex(index=KINDS[side], columns=systems, fill_value=0)
     table = (table / [n_runs[name] for name in systems]).rename(columns={s: study.systems[s].title for s in systems})
     table.loc["all"] = table.sum()
-    table.index.name, table.columns.name = side, "errors a run, mean over runs"
+    table.index.name, table.columns.name = side, "errors per run"
     return table
 
 
@@ -245,17 +251,17 @@ def examples(study: Study, rows: pd.DataFrame, side: str = FALSE_POSITIVE, n: in
 
     Prediction and gold list everything that is marked in the line, as the paper's table does.
     """
-    mine = rows[rows["side"] == side].copy()
+    chosen = rows[rows["side"] == side].copy()
     place = ["system", "kind", "document", "start", "end", "label"]
-    mine["seeds"] = mine.groupby(place)["seed"].transform("nunique")
-    mine["length"] = mine["line"].str.len()
+    chosen["seeds"] = chosen.groupby(place)["seed"].transform("nunique")
+    chosen["length"] = chosen["line"].str.len()
     order = {name: k for k, name in enumerate((*study.systems, *KINDS[side]))}
-    mine["of system"], mine["of kind"] = mine["system"].map(order), mine["kind"].map(order)
-    mine = mine.drop_duplicates(place).sort_values(
+    chosen["of system"], chosen["of kind"] = chosen["system"].map(order), chosen["kind"].map(order)
+    chosen = chosen.drop_duplicates(place).sort_values(
         ["of system", "of kind", "seeds", "length", "document", "start"],
         ascending=[True, True, False, True, True, True],
     )
-    chosen = mine.groupby(["of system", "of kind"], sort=False).head(n)
+    chosen = chosen.groupby(["of system", "of kind"], sort=False).head(n)
     table = pd.DataFrame(
         {
             "system": [study.systems[name].title for name in chosen["system"]],

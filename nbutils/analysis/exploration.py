@@ -8,6 +8,7 @@ from itertools import permutations
 
 import pandas as pd
 
+from nbutils.analysis.paper import paper_table
 from nbutils.corpus import Corpus, lines
 from nbutils.privacy import shown
 
@@ -23,7 +24,7 @@ def entity_lengths(corpus: Corpus) -> list[int]:
 
 
 def length_table(corpora: Iterable[Corpus]) -> pd.DataFrame:
-    """Quartiles of line and entity lengths in characters, one row a corpus and kind."""
+    """Quartiles of line and entity lengths in characters, one row per corpus and kind."""
     rows = {}
     for corpus in corpora:
         for what, lengths in (("line", line_lengths(corpus)), ("entity", entity_lengths(corpus))):
@@ -66,7 +67,7 @@ def _grams(corpus: Corpus, n: int) -> list[str]:
 
 
 def statistics(corpora: Iterable[Corpus]) -> pd.DataFrame:
-    """One row a corpus: documents, lines, characters, entities and their mean length in characters."""
+    """One row per corpus: documents, lines, characters, entities and their mean length in characters."""
     rows = []
     for corpus in corpora:
         surfaces = [d.surface(e) for d in corpus for e in d.entities]
@@ -78,6 +79,7 @@ def statistics(corpora: Iterable[Corpus]) -> pd.DataFrame:
                 "lines": n_lines,
                 "characters": sum(len(d.text) for d in corpus),
                 "entities": len(surfaces),
+                "entities per document": len(surfaces) / max(len(corpus), 1),
                 "entities per line": len(surfaces) / max(n_lines, 1),
                 "distinct surfaces": len(set(surfaces)),
                 "mean entity length (characters)": sum(map(len, surfaces)) / max(len(surfaces), 1),
@@ -87,7 +89,7 @@ def statistics(corpora: Iterable[Corpus]) -> pd.DataFrame:
 
 
 def certainty_table(corpora: Iterable[Corpus]) -> pd.DataFrame:
-    """Entities by certainty, one column a corpus; an unmarked certainty is its own row."""
+    """Entities by certainty, one column per corpus; an unmarked certainty is its own row."""
     counts = {c.name: Counter(e.certainty or "unmarked" for d in c for e in d.entities) for c in corpora}
     return pd.DataFrame(counts).fillna(0).astype(int).sort_index()
 
@@ -107,6 +109,12 @@ def top_entities(corpus: Corpus, by: str = "case", n: int = 3) -> pd.DataFrame:
         for surface, count in sorted(groups[group].items(), key=lambda item: (-item[1], item[0]))[:n]
     ]
     return pd.DataFrame(rows, columns=[by, "title", "entity", "frequency (n)"])
+
+
+def papers_cases() -> pd.DataFrame:
+    """Table 1 of the paper without the rows of which our copy has nothing but a frequency."""
+    table = paper_table(1)
+    return table[(table.iloc[:, :4] != "").any(axis=1)].reset_index(drop=True)
 
 
 def unseen_rate(train: Corpus, test: Corpus) -> float:

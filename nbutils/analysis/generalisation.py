@@ -1,7 +1,7 @@
 """What an in-domain score owes to memory: grouped splits, a tagger that only remembers, learning curves of equal size.
 
-Knows taggers that train in seconds (the CRF and the dictionary below) and counts a note. Every regime trains on about
-as many entities and tests every note of the target exactly once, so that only the training notes differ.
+Every regime trains on about as many entities and tests every note of the target exactly once, so that only the
+training notes differ. Systems of a study on the same folds: `cross_fitting`.
 """
 
 from __future__ import annotations
@@ -21,16 +21,17 @@ from nbutils.analysis.significance import INTERVAL
 from nbutils.corpus import Corpus, Document, Prediction, text_hash
 from nbutils.corpus.splits import Fold, leave_out, overlap_report, random_folds
 from nbutils.files import written_whole
-from nbutils.scoring.resampling import Evaluation, f1_interval
+from nbutils.scoring.evaluation import GROUPS, Evaluation, groups
+from nbutils.scoring.intervals import contrast, f1_interval
 from nbutils.scoring.spans import exact_document, exact_scores
 from nbutils.taggers import Tagger, crf
 from nbutils.taggers.dictionary import fit_dictionary
 from nbutils.taggers.settings import CrfSettings
 
-KEYS = ("case", "physician")
 ID, OOD, NEITHER = "in-domain", "out-of-domain", "without both"
-BEYOND, WHOLE = "the other document type, beyond that", "whole gap"
-TEXT_COLUMNS = ["regime", "tagger", "document", "case", "physician", "train", "evaluate"]
+BEYOND, WHOLE = "the other document type and its topics, beyond that", "whole gap"
+TEXT_COLUMNS = ["regime", "tagger", "document", *GROUPS, "train", "evaluate"]
+Fit = Callable[[Sequence[Document]], Tagger]
 Kept = str | Path | Sequence[Path] | None  # files that hold results of before
 COUNTS = ["matched", "n_predicted", "n_gold", "matched_seen", "n_gold_seen", "train_notes", "train_entities"]
 
@@ -38,9 +39,9 @@ COUNTS = ["matched", "n_predicted", "n_gold", "matched_seen", "n_gold_seen", "tr
 # --- the floor of memory ---------------------------------------------------------------------------------------------
 
 
-def fit_functions(labels: Sequence[str], iterations: int) -> dict[str, Callable[[Iterable[Document]], Tagger]]:
-    """The taggers that are compared, by title: how each is trained. Fewer L-BFGS iterations than the study's 80 save
-    time at the price of some points of F1; the same number for every regime."""
+def fit_functions(labels: Sequence[str], iterations: int) -> dict[str, Fit]:
+    """The taggers that are compared, by title: how each is trained. Fewer L-BFGS iterations than the study's save time
+    at the price of some points of F1; the same number for every regime."""
     settings = CrfSettings(labels=tuple(labels), iterations=iterations)
     return {"CRF": lambda documents: crf.fit(documents, settings, progress=False), "dictionary": fit_dictionary}
 
@@ -51,17 +52,29 @@ def fit_functions(labels: Sequence[str], iterations: int) -> dict[str, Callable[
 def regimes(target: Corpus, source: Corpus, *, n_groups: int = 4, seed: int = 0) -> dict[str, list[Fold]]:
     """The ways to choose training notes for the notes of `target`, from the nearest to the farthest.
 
-    In-domain folds mix everything; then notes of the same case, of the same physician, and of both are left out (those
-    that the target's notes name, each in `n_groups` groups of values); out-of-domain folds train on `source`. All
-    training parts are cut at random to the entities of the smallest one (to the first whole note that reaches them).
+    In-domain folds mix everything; then notes of the same case, of the same physician (hospital, patient …), and of
+    both are left out (by the keys that every note of the target names, each in `n_groups` groups of values, or one by
+    one where there are fewer); out-of-domain folds train on `source`. All training parts are cut at random to the
+    entities of the smallest one (to the first whole note that reaches them).
     """
-    keys = [key for key in KEYS if len({d.meta.get(key) for d in target} - {None, ""}) >= n_groups
-            and all(d.meta.get(key) for d in target)]  # fmt: skip
+    dealt = group_counts(target, n_groups)
     folds = {ID: list(random_folds(target, n_groups, seed=seed))}
-    folds |= {f"without the {key}": list(leave_out(target, key, n_groups=n_groups, seed=seed)) for key in keys}
-    if len(keys) > 1:
-        folds[NEITHER] = list(leave_out(target, *keys, n_groups=n_groups, seed=seed))
+    folds |= {f"without the {key}": list(leave_out(target, key, n_groups=n, seed=seed)) for key, n in dealt.items()}
+    if len(dealt) > 1 and len(set(dealt.values())) == 1:
+        folds[NEITHER] = list(leave_out(target, *dealt, n_groups=n_groups, seed=seed))
     folds[OOD] = [replace(fold, train=source) for fold in folds[ID]]
+    return same_size(folds, seed=seed)
+
+
+def group_counts(corpus: Corpus, n_groups: int) -> dict[str, int]:
+    """The keys that every note of a corpus names (`evaluation.groups`), and into how many groups each is dealt."""
+    named = {key for key in GROUPS if all(d.meta.get(key) for d in corpus)}
+    found = groups(corpus.documents, sorted(named, key=GROUPS.index))
+    return {key: min(n_groups, int(codes.max()) + 1) for key, codes in sorted(found.items())}
+
+
+def same_size(folds: Mapping[str, Sequence[Fold]], *, seed: int = 0) -> dict[str, list[Fold]]:
+    """The folds with every training part cut to about the entities of the smallest."""
     n_entities = min(count_entities(fold.train) for some in folds.values() for fold in some)
     return {
         name: [
@@ -103,42 +116,47 @@ def regime_counts(
     kept: Kept = None,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """One row a regime, tagger and note of the target: exact matches, and how many of them the training part names.
+    """One row per regime, tagger and note of the target: exact matches, and how many of them the training part names.
 
     With `kept` the rows are read from the first of these files that was made from the same notes and settings; if there
     is none, they are computed and written to the last one.
     """
-
-    def compute() -> pd.DataFrame:
-        folds = [
-            (name, f) for name, some in regimes(target, source, n_groups=n_groups, seed=seed).items() for f in some
-        ]
-        fits = fit_functions(labels, iterations)
-        rows = [
-            {"regime": name, "tagger": tagger} | row
-            for name, fold in tqdm(folds, disable=not progress, desc="training", unit="fold")
-            for tagger, fit in fits.items()
-            for row in _note_counts(fold, fit(fold.train.documents).predict(fold.test))
-        ]
-        return pd.DataFrame(rows, columns=["regime", "tagger", "document", *KEYS, *COUNTS])
-
     asked = ["regimes", list(labels), n_groups, iterations, seed]
-    return _kept(kept, _fingerprint([target, source], asked), compute)
+    return kept_or_computed(
+        kept,
+        made_from([target, source], asked),
+        lambda: fold_counts(
+            regimes(target, source, n_groups=n_groups, seed=seed), fit_functions(labels, iterations), progress=progress
+        ),
+    )
+
+
+def fold_counts(folds: Mapping[str, Sequence[Fold]], fits: Mapping[str, Fit], *, progress: bool = True) -> pd.DataFrame:
+    """One row per regime, tagger and test note, each tagger trained on the training part of every fold."""
+    rows = [
+        {"regime": name, "tagger": tagger} | row
+        for name, fold in tqdm([(name, f) for name, some in folds.items() for f in some], disable=not progress,
+                               desc="training", unit="fold")
+        for tagger, fit in fits.items()
+        for row in _note_counts(fold, fit(fold.train.documents).predict(fold.test))
+    ]  # fmt: skip
+    keys = [key for key in GROUPS if any(key in row for row in rows)]
+    return pd.DataFrame(rows, columns=["regime", "tagger", "document", *keys, *COUNTS])
 
 
 def _note_counts(fold: Fold, predictions: Iterable[Prediction]) -> Iterator[dict[str, object]]:
     known = {d.surface(e) for d in fold.train for e in d.entities}
-    found = {p.document_id: p.entities for p in predictions}
+    marked = {p.document_id: p.entities for p in predictions}
     for document in fold.test:
         seen = tuple(e for e in document.entities if document.surface(e) in known)
-        scores = exact_document(document.entities, found[document.id])
+        scores = exact_document(document.entities, marked[document.id])
         yield {
             "document": document.id,
-            **{key: document.meta.get(key, "") for key in KEYS},
+            **{key: document.meta[key] for key in GROUPS if document.meta.get(key)},
             "matched": int(scores.matched_gold),
             "n_predicted": scores.n_predicted,
             "n_gold": scores.n_gold,
-            "matched_seen": int(exact_document(seen, found[document.id]).matched_gold),
+            "matched_seen": int(exact_document(seen, marked[document.id]).matched_gold),
             "n_gold_seen": len({e.key for e in seen}),
             "train_notes": len(fold.train),
             "train_entities": count_entities(fold.train),
@@ -148,15 +166,15 @@ def _note_counts(fold: Fold, predictions: Iterable[Prediction]) -> Iterator[dict
 # --- scores and the gap ----------------------------------------------------------------------------------------------
 
 
-def regime_table(counts: pd.DataFrame, *, n_boot: int = 1000, seed: int = 0) -> pd.DataFrame:
+def regime_table(counts: pd.DataFrame) -> pd.DataFrame:
     """Micro F1 of each tagger and regime in percent with its 95 % interval, and how much of it is memory.
 
     `seen` is the share of gold mentions whose string is an entity of the training part; the recalls are of those
-    and of the rest. Intervals draw cases and physicians (`resampling.f1_interval`) and keep the taggers as they are.
+    and of the rest. Intervals are over other notes (`intervals.f1_interval`) and keep the taggers as they are.
     """
     rows = []
     for (tagger, regime), some in counts.groupby(["tagger", "regime"], sort=False):
-        f1, *bounds = f1_interval([(1, _evaluation(some))], n_boot=n_boot, seed=seed)
+        evaluation = evaluation_of(some)
         total = some[COUNTS[:5]].sum()
         unseen = total["n_gold"] - total["n_gold_seen"]
         rows.append(
@@ -165,9 +183,9 @@ def regime_table(counts: pd.DataFrame, *, n_boot: int = 1000, seed: int = 0) -> 
                 "regime": regime,
                 "training notes": some["train_notes"].mean(),
                 "training entities": some["train_entities"].mean(),
-                "F1 (%)": f1,
+                "F1 (%)": evaluation.f1,
             }
-            | dict(zip(INTERVAL, bounds, strict=True))
+            | dict(zip(INTERVAL, f1_interval(evaluation), strict=True))
             | {
                 "seen (%)": 100 * total["n_gold_seen"] / max(total["n_gold"], 1),
                 "recall, seen (%)": 100 * total["matched_seen"] / max(total["n_gold_seen"], 1),
@@ -177,32 +195,33 @@ def regime_table(counts: pd.DataFrame, *, n_boot: int = 1000, seed: int = 0) -> 
     return pd.DataFrame(rows).set_index(["tagger", "regime"])
 
 
-def gap_table(counts: pd.DataFrame, *, n_boot: int = 1000, seed: int = 0) -> pd.DataFrame:
+def gap_table(counts: pd.DataFrame) -> pd.DataFrame:
     """What each step away from the in-domain notes takes from F1, in points with a 95 % interval.
 
     The first rows leave something out of the in-domain training notes; the next is what the other document type takes
-    beyond that; the last is the whole gap. Each step is paired: the same drawn notes under both regimes.
+    beyond that, its other topics included; the last is the whole gap. Each step is paired, the same notes under both.
     """
     names = list(dict.fromkeys(counts["regime"]))
     farthest_inside = names[-2]  # without both, or whatever the notes' meta allows
     steps = {name: (ID, name) for name in names[1:-1]} | {BEYOND: (farthest_inside, OOD), WHOLE: (ID, OOD)}
     rows = []
     for tagger, some in counts.groupby("tagger", sort=False):
-        under = {name: _evaluation(part) for name, part in some.groupby("regime", sort=False)}
+        under = {name: evaluation_of(part) for name, part in some.groupby("regime", sort=False)}
         for step, (near, far) in steps.items():
-            change, *bounds = f1_interval([(1, under[far]), (-1, under[near])], n_boot=n_boot, seed=seed)
+            change = contrast([(1, under[far]), (-1, under[near])])
             rows.append(
-                {"tagger": tagger, "step": step, "change of F1 (points)": change}
-                | dict(zip(INTERVAL, bounds, strict=True))
+                {"tagger": tagger, "step": step, "change of F1 (points)": change.value}
+                | dict(zip(INTERVAL, change.interval(), strict=True))
             )
     return pd.DataFrame(rows).set_index(["tagger", "step"])
 
 
-def _evaluation(notes: pd.DataFrame) -> Evaluation:
-    """The counts of one tagger under one regime, in the form that `statistics` resamples."""
+def evaluation_of(notes: pd.DataFrame) -> Evaluation:
+    """The counts of one tagger under one regime, in the form that `intervals` compares."""
     notes = notes.sort_values("document")
+    keys = [key for key in GROUPS if key in notes]
     documents = tuple(
-        Document(row["document"], "", meta={key: row[key] for key in KEYS if row[key]})
+        Document(row["document"], "", meta={key: row[key] for key in keys if row[key] and row[key] == row[key]})
         for row in notes.to_dict("records")
     )
     return Evaluation(documents, notes[COUNTS[:3]].to_numpy(float)[None])
@@ -259,11 +278,11 @@ def learning_curves(
         return pd.DataFrame(rows)
 
     asked = ["curves", list(train), list(test), list(labels), list(sizes), draws, iterations]
-    return _kept(kept, _fingerprint([*train.values(), *test.values()], asked), compute)
+    return kept_or_computed(kept, made_from([*train.values(), *test.values()], asked), compute)
 
 
 def curve_table(curves: pd.DataFrame) -> pd.DataFrame:
-    """Mean F1 (%) over the draws: a row a tagger, training and test corpus, a column a number of training entities."""
+    """Mean F1 (%) over the draws: one row per tagger, training and test corpus, one column per number of entities."""
     table = curves.pivot_table(index=["tagger", "train", "evaluate"], columns="size", values="f1", sort=False)
     table.columns.name = "training entities (at least)"
     return table
@@ -272,7 +291,7 @@ def curve_table(curves: pd.DataFrame) -> pd.DataFrame:
 # --- results that need not be computed twice --------------------------------------------------------------------------
 
 
-def _fingerprint(corpora: Iterable[Corpus], asked: object) -> str:
+def made_from(corpora: Iterable[Corpus], asked: object) -> str:
     """Changes with any text, any entity and any setting."""
     notes = [[text_hash(d.text), sorted(d.meta.items()), sorted(e.key for e in d.entities)] for c in corpora for d in c]
     return hashlib.sha256(json.dumps([asked, notes]).encode()).hexdigest()[:16]
@@ -283,17 +302,20 @@ def kept_in(folder: str | Path, study: str, name: str) -> list[Path]:
     return [ROOT / place / study / "generalisation" / name for place in dict.fromkeys((str(folder), "runs"))]
 
 
-def _kept(kept: Kept, fingerprint: str, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-    """The rows in the first file that carries this fingerprint; else computed, and written to the last."""
-    if kept is None:
-        return compute()
-    paths = [Path(kept)] if isinstance(kept, str | Path) else list(kept)
+def kept_or_computed(
+    kept: Kept, fingerprint: str, compute_rows: Callable[[], pd.DataFrame], *, compute: bool = True
+) -> pd.DataFrame:
+    """The rows in the first file that carries this fingerprint; else computed (or none), and written to the last."""
+    paths = [] if kept is None else [Path(kept)] if isinstance(kept, str | Path) else list(kept)
     for path in paths:
         if path.exists():
             rows = pd.read_csv(path, dtype=dict.fromkeys([*TEXT_COLUMNS, "made_from"], str), keep_default_na=False)
             if "made_from" in rows and set(rows["made_from"]) == {fingerprint}:
                 return rows.drop(columns="made_from")
-    rows = compute().round(4)  # the same as when it is read again
-    with written_whole(paths[-1]) as file:
-        rows.assign(made_from=fingerprint).to_csv(file, index=False)
+    if not compute:
+        return pd.DataFrame()
+    rows = compute_rows().round(4)  # the same as when it is read again
+    if paths:
+        with written_whole(paths[-1]) as file:
+            rows.assign(made_from=fingerprint).to_csv(file, index=False)
     return rows

@@ -5,11 +5,15 @@ from __future__ import annotations
 import html
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from nbutils.analysis import significance
+from nbutils.analysis.significance import INTERVAL, WIDER, Evaluated
 from nbutils.files import written_whole
 from nbutils.scoring.spans import (
     FREQUENCIES,
@@ -18,6 +22,7 @@ from nbutils.scoring.spans import (
     carry_certainty,
     certainty_scores,
     exact_scores,
+    moved_at_random,
     partial_scores,
     scores_by_frequency,
     scores_by_label,
@@ -31,6 +36,59 @@ KEY = ["system", "train", "evaluate"]
 SEEN = "seen (all but unseen)"
 PLACE = ["system", "train", "evaluate", "setting", "seed"]
 MEASURES = ["precision", "recall", "f1", "n_gold", "n_predicted"]
+
+
+# --- the answer -----------------------------------------------------------------------------------------------------
+
+
+def answer(study: Study, evaluated: Evaluated) -> str:
+    """The question of notebook 06 answered in Markdown, every number and verdict from the runs.
+
+    What each system above the floor loses, and for each pair of `compare` who loses less, on each scale.
+    """
+    gaps = significance.gap_table(study, evaluated)
+    if gaps.empty:
+        return "No system above the floor has been scored both in-domain and out-of-domain."
+    said = []
+    for (train, name), rows in gaps.groupby(["train", "evaluate"], sort=False):
+        losses = [f"{row.name[0]} {_points(row, 'Δ (points)')}" for _, row in rows.iterrows()]
+        certain = int((_best_ends(rows)[1] < 0).sum())
+        said.append(
+            f"**{train} → {name}:** F1 changes by {'; '.join(losses)} points. The interval is below 0 for "
+            f"{certain} of {len(rows)}."
+        )
+    differences = significance.gap_difference_table(study, evaluated)
+    if study.compare and len(differences):
+        for (first, second, train, name), rows in differences.groupby(["first", "second", "train", "evaluate"], sort=False):
+            said.append(f"**{first} against {second}, {train} → {name}:** {_who_loses_less(rows, first, second, study.margin)}")
+    nothing = significance.not_counted(study, evaluated)
+    return "\n".join(f"- {sentence}" for sentence in [*said, *filter(None, [nothing])])
+
+
+def _best_ends(rows: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """The ends over other trainings, or of these models where one training says nothing of others."""
+    low, high = (rows[wide].fillna(rows[own]) for wide, own in zip(WIDER, INTERVAL, strict=True))
+    return low, high
+
+
+def _points(row: pd.Series, value: str, digits: int = 1) -> str:
+    low, high = (end.iloc[0] for end in _best_ends(row.to_frame().T))
+    return f"{row[value]:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
+
+
+def _who_loses_less(rows: pd.DataFrame, first: str, second: str, margin: float) -> str:
+    """One pair in one direction: the difference of Δ with its test, then whether the other scales agree."""
+    verdicts = {}
+    for scale, row in rows.reset_index().set_index("scale").iterrows():
+        better = first if row["value"] > (0 if scale == significance.BETWEEN["points"] else 1) else second
+        verdicts[scale] = f"{better} loses less" if row["p (Holm)"] < 0.05 else "these notes cannot tell who loses less"
+    row = rows.iloc[0]
+    same = row.get(f"p within ±{margin:g}", 1) < 0.05
+    main = f"equivalent within ±{margin:g} points" if same else next(iter(verdicts.values()))
+    text = f"difference of Δ {_points(row, 'value')} points, p {row['p (Holm)']:.3f}: {main}."
+    others = "; ".join(f"{scale}: {verdict}" for scale, verdict in list(verdicts.items())[1:])
+    depends = "depends on the scale" if len(set(verdicts.values())) > 1 else "is the same on each scale"
+    return f"{text} The verdict {depends} ({others})."
 
 
 # --- scores ----------------------------------------------------------------------------------------------------------
@@ -67,21 +125,26 @@ def score_certainty(results: Results) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*PLACE, "plain", "certainty", "right"])
 
 
-def partial_table(results: Results) -> pd.DataFrame:
+def partial_table(results: Results, *, draws: int = 2, seed: int = 0) -> pd.DataFrame:
     """F1 in percent of every system and setting, mean over seeds: exact, and with credit for a part three ways.
 
-    `overlap`, `half` and `any` as in `scoring.spans.partial_scores`. The last column is what exact matching takes from
-    `any`: names that were found, but not from their first to their last character.
+    `overlap`, `half` and `any` as in `scoring.spans.partial_scores`. `by chance` is what the same entities score at
+    random places of their lines (`draws` times): only what `overlap` and `any` have above it is skill.
     """
     rows = []
     for scored in results.scored():
         gold, predicted = scored.gold, scored.predicted
-        partial = {f"{mode} (%)": 100 * partial_scores(gold, predicted, mode).f1 for mode in PARTIAL_MODES}
-        rows.append(_titled(scored) | {"exact (%)": 100 * exact_scores(gold, predicted).f1} | partial)
-    if not rows:
-        return pd.DataFrame()
-    table = pd.DataFrame(rows).groupby(KEY, sort=False).mean()
-    return table.assign(**{"any − exact (points)": table["any (%)"] - table["exact (%)"]})
+        row = _titled(scored) | {"exact (%)": 100 * exact_scores(gold, predicted).f1}
+        row |= {f"{mode} (%)": 100 * partial_scores(gold, predicted, mode).f1 for mode in PARTIAL_MODES}
+        documents, rng = {d.id: d for d in gold}, np.random.default_rng([seed, scored.run.seed])
+        for mode in ("overlap", "any"):
+            guessed = [
+                [replace(p, entities=moved_at_random(documents[p.document_id], p.entities, rng)) for p in predicted]
+                for _ in range(draws)
+            ]
+            row[f"{mode} by chance (%)"] = 100 * float(np.mean([partial_scores(gold, g, mode).f1 for g in guessed]))
+        rows.append(row)
+    return pd.DataFrame(rows).groupby(KEY, sort=False).mean() if rows else pd.DataFrame()
 
 
 def frequency_table(results: Results) -> pd.DataFrame:
@@ -111,7 +174,9 @@ def _titled(scored: Scored) -> dict[str, str]:
 
 
 def _in_percent(s: Scores) -> dict[str, float]:
-    values = (100 * s.precision, 100 * s.recall, 100 * s.f1, s.n_gold, s.n_predicted)
+    nothing = not s.n_gold and not s.n_predicted  # nothing to find and nothing found: no score, not a perfect one
+    scores = (math.nan,) * 3 if nothing else (100 * s.precision, 100 * s.recall, 100 * s.f1)
+    values = (*scores, s.n_gold, s.n_predicted)
     return dict(zip(MEASURES, values, strict=True))
 
 
@@ -121,10 +186,12 @@ def mean_sd(scores: pd.DataFrame, value: str = "f1") -> pd.DataFrame:
     return grouped.agg(mean="mean", sd="std", n="count").reset_index()
 
 
-def main_table(study: Study, scores: pd.DataFrame) -> pd.DataFrame:
-    """Table 3: a row a system; for each training corpus the in-domain score, the others, and Δ = OOD − ID.
+def main_table(study: Study, scores: pd.DataFrame, gaps: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Table 3, one row per system: for each training corpus the in-domain score, the others, and Δ = OOD − ID.
 
-    Δ is the difference of the two means, with the sign that Table 3 prints (the paper's text defines ID − OOD).
+    Δ is the difference of the two means, with the sign that Table 3 prints (the paper's text defines ID − OOD). With
+    `gaps` (of `significance.gap_table`) it has its 95 % interval: over other trainings and other notes, or over other
+    notes alone where there was one training.
     """
     summary = mean_sd(scores).set_index(["system", "train", "evaluate"])
     columns: dict[tuple[str, str], list[str]] = {}
@@ -137,11 +204,35 @@ def main_table(study: Study, scores: pd.DataFrame) -> pd.DataFrame:
             ]
             if kind == "OOD" and train in study.evaluate:
                 columns[(f"trained on {train}", f"Δ{train}→{name}")] = [
-                    _difference(summary, (system, train, train), (system, train, name)) for system in study.systems
+                    _difference(summary, (system, train, train), (system, train, name))
+                    + _bounds(gaps, (study.systems[system].title, train, name))
+                    for system in study.systems
                 ]
     table = pd.DataFrame(columns, index=[s.title for s in study.systems.values()])
     table.columns = pd.MultiIndex.from_tuples(columns, names=["micro F1 (%), mean (SD)", ""])
     return table
+
+
+def _bounds(gaps: pd.DataFrame | None, key: tuple[str, str, str]) -> str:
+    if gaps is None or key not in gaps.index:
+        return ""
+    row = gaps.loc[key]
+    low, high = row[INTERVAL] if row[WIDER].isna().any() else row[WIDER]
+    return "" if math.isnan(low) else f" [{low:+.1f}, {high:+.1f}]"
+
+
+def trainings_sentence(study: Study, scores: pd.DataFrame) -> str:
+    """How many trainings the means and SDs are over, and whose are one run repeated."""
+    runs = scores.groupby("system")["seed"].nunique()
+    spread = scores.groupby(["system", "train", "evaluate"])["f1"].std().groupby("system").max()
+    many = [s for s in study.systems if runs.get(s, 0) > 1]
+    same = [study.systems[s].title for s in many if spread[s] == 0]
+    counts = " or ".join(str(n) for n in sorted({int(runs[s]) for s in many}))
+    sentence = f"mean (SD) over {counts} trainings" if many else "one run each"
+    single = [study.systems[s].title for s in study.systems if runs.get(s, 0) == 1]
+    if many and single:
+        sentence += f"; one run of {', '.join(single)}"
+    return sentence + (f"; the trainings of {', '.join(same)} are identical" if same else "")
 
 
 def type_table(study: Study, by_type: pd.DataFrame) -> pd.DataFrame:
@@ -222,20 +313,21 @@ def write_main_result(
     table: pd.DataFrame,
     by_type: pd.DataFrame | None = None,
     by_certainty: pd.DataFrame | None = None,
+    trainings: str = "",
 ) -> Path:
     """Write main_result.md and .csv into the study's figure folder, with the caption that says what they are not.
 
     `by_type` (of `type_table`) and `by_certainty` (of `certainty_table`) follow in main_result.md where the study is
-    about more than one type; `by_type` goes into main_result_types.csv as well.
+    about more than one type; `by_type` goes into main_result_types.csv as well. `trainings` is `trainings_sentence`'s.
     """
     folder = figure_folder(study.name)
     _write_csv(table, folder / "main_result.csv", "system")
     path = folder / "main_result.md"
     with written_whole(path) as file:
-        seeds = f"{len(study.seeds)} seed{'s' if len(study.seeds) > 1 else ''}"
-        title = _as_text(study.title or study.name)
-        file.write(f"**{title}** — micro F1 in percent, mean (SD) over {seeds}, exact spans.\n")
-        file.write(f"{_as_text(study.caption)}\nΔ = OOD − ID, as in Table 3 of the paper.\n\n{to_markdown(table)}")
+        how = f", {trainings}" if trainings else ""
+        file.write(f"**{_as_text(study.title or study.name)}** — micro F1 in percent, exact spans{how}.\n")
+        delta = "Δ = OOD − ID, as in Table 3 of the paper; in brackets its 95 % interval, over other notes and other trainings."
+        file.write(f"{_as_text(study.caption)}\n{delta}\n\n{to_markdown(table)}")
         if by_type is not None and len(study.types) > 1:
             file.write(f"\nThe same for each type, F1 in percent:\n\n{to_markdown(by_type)}")
             _write_csv(by_type, folder / "main_result_types.csv", None)

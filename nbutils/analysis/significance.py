@@ -1,170 +1,243 @@
-"""How sure one may be of F1, of the gap Δ and of differences between systems: tables of intervals and tests.
+"""How certain F1, the gap Δ and differences between systems are: tables of intervals and tests, and the answer in a sentence.
 
-Knows evaluations by system, training and evaluation corpus; how they are drawn anew is `resampling`'s.
+Each table has two intervals: these models on other notes (`INTERVAL`), and other trainings on other notes (`WIDER`).
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
-from itertools import combinations
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations, permutations
 
 import numpy as np
 import pandas as pd
 
-from nbutils.corpus import Prediction
+from nbutils.files import DataError
+from nbutils.scoring.evaluation import Evaluation, document_counts
+from nbutils.scoring.intervals import SCALES, Estimate, contrast, f1_interval
 from nbutils.scoring.permutation import holm, permutation_test
-from nbutils.scoring.resampling import Evaluation, document_counts, f1_interval, is_crossed
-from nbutils.scoring.spans import exact_scores
-from nbutils.study.file import Study
+from nbutils.study.file import Study, nearest
 from nbutils.study.results import Results
 
 INTERVAL = ["95 % from", "95 % to"]
+WIDER = ["other trainings: 95 % from", "other trainings: 95 % to"]
+FLOOR = 5.0  # F1 in percent; a system that scores less in-domain finds nothing, and has nothing to lose
+# What a gap is called on each scale, and what a difference of two gaps is.
+GAPS = {"points": "Δ (points)", "share kept": "share kept (%)", "odds": "odds ratio"}
+BETWEEN = {"points": "difference of Δ (points)", "share kept": "ratio of shares kept", "odds": "ratio of odds ratios"}
 Key = tuple[str, str, str]  # system, training corpus, evaluation corpus
+Evaluated = Mapping[Key, Evaluation]
 
 
 def evaluations(results: Results) -> dict[Key, Evaluation]:
-    """Counts by seed and document for every system, training and evaluation corpus, in the study's order."""
-    counts: dict[Key, list[np.ndarray]] = {}
+    """Counts by seed and document for every system, training and evaluation corpus, in the study's order.
+
+    Raises:
+        DataError: the study's `cluster` names something that no note of an evaluation corpus has.
+    """
+    study, counts = results.study, {}
+    named = {key for name in study.evaluate for d in results.corpora[name] for key in d.meta}
+    for key in study.cluster or ():
+        if key not in named:
+            advice = nearest(key, named) if named else "; no note says anything about itself"
+            raise DataError(f'{study.path}, cluster: no note names a "{key}"{advice}')
     for s in results.scored():
-        counts.setdefault((s.run.system, s.run.train, s.evaluate), []).append(document_counts(s.gold, s.predicted))
-    return {key: Evaluation(tuple(results.gold(*key[1:])), np.array(of_seeds)) for key, of_seeds in counts.items()}
+        key = (s.run.system, s.run.train, s.evaluate)
+        counts.setdefault(key, []).append(document_counts(s.gold, s.predicted))
+    return {
+        key: Evaluation(tuple(results.gold(*key[1:])), np.array(of_seeds), f"{key[0]} trained on {key[1]}", study.cluster)
+        for key, of_seeds in counts.items()
+    }
+
+
+def at_floor(evaluated: Evaluated) -> set[str]:
+    """The systems that find nothing: less than `FLOOR` in-domain whatever they were trained on (on any notes, if a
+    study has no in-domain score). They stay in the main table and are left out of tests, titles and counts."""
+    inside: dict[str, list[float]] = {}
+    for system, train, name in evaluated:
+        where = (system, train, train)
+        inside.setdefault(system, []).append(evaluated[where if where in evaluated else (system, train, name)].f1)
+    return {system for system, scores in inside.items() if max(scores) < FLOOR}
+
+
+def above_floor(evaluated: Evaluated) -> dict[Key, Evaluation]:
+    """What is tested and counted: all but the systems that find nothing."""
+    nothing = at_floor(evaluated)
+    return {key: e for key, e in evaluated.items() if key[0] not in nothing}
+
+
+def not_counted(study: Study, evaluated: Evaluated) -> str:
+    """A sentence that names the systems at the floor; empty without any."""
+    names = [study.systems[name].title for name in study.systems if name in at_floor(evaluated)]
+    return f"Not counted or tested, as F1 is below {FLOOR:.0f} in-domain: {', '.join(names)}." if names else ""
 
 
 # --- tables ----------------------------------------------------------------------------------------------------------
 
 
-def f1_table(study: Study, evaluated: Mapping[Key, Evaluation], *, n_boot: int = 1000, seed: int = 0) -> pd.DataFrame:
-    """F1 of each system and setting with its bootstrap interval, in percent."""
-    rows = []
-    for (system, train, name), e in evaluated.items():
-        value, *bounds = f1_interval([(1, e)], n_boot=n_boot, seed=seed)
-        rows.append(
-            {"system": study.systems[system].title, "train": train, "evaluate": name, "documents": len(e.documents)}
-            | {"seeds": len(e.counts), "drawn": "case × physician" if is_crossed(e.documents) else "document"}
-            | {"F1 (%)": value} | dict(zip(INTERVAL, bounds, strict=True))
-        )  # fmt: skip
+def f1_table(study: Study, evaluated: Evaluated) -> pd.DataFrame:
+    """F1 of each system and setting in percent with both intervals, and what was taken as sampled."""
+    rows = [
+        {"system": study.systems[system].title, "train": train, "evaluate": name, "sampled": sampled(e)}
+        | {"trainings": len(e.counts), "F1 (%)": e.f1} | _ends(f1_interval(e), f1_interval(e, trainings=True))
+        for (system, train, name), e in evaluated.items()
+    ]  # fmt: skip
     return _table(rows, ["system", "train", "evaluate"])
 
 
-def gap_table(study: Study, evaluated: Mapping[Key, Evaluation], *, n_boot: int = 1000, seed: int = 0) -> pd.DataFrame:
-    """Δ = OOD − ID in percent points (the sign of Table 3) with its interval, and as a share of the ID score."""
-    rows = []
-    for system, train, name in _out_of_domain(evaluated):
-        inside, outside = evaluated[system, train, train], evaluated[system, train, name]
-        delta, *bounds = f1_interval([(1, outside), (-1, inside)], n_boot=n_boot, seed=seed)
-        rows.append(
-            {"system": study.systems[system].title, "train": train, "evaluate": name}
-            | {"ID F1 (%)": inside.f1, "OOD F1 (%)": outside.f1, "Δ (points)": delta}
-            | dict(zip(INTERVAL, bounds, strict=True))
-            | {"Δ, % of ID": 100 * delta / inside.f1 if inside.f1 else math.nan}
-        )
-    return _table(rows, ["system", "train", "evaluate"])
+def sampled(evaluation: Evaluation) -> str:
+    """What the notes are a sample of: "10 physicians × 10 cases", or "30 documents"."""
+    parts = [f"{int(codes.max()) + 1} {key}s" for key, codes in evaluation.groups.items()]
+    return " × ".join(parts) or f"{len(evaluation.documents)} documents"
 
 
-def gap_difference_table(
-    study: Study, evaluated: Mapping[Key, Evaluation], *, n_boot: int = 1000, seed: int = 0
-) -> pd.DataFrame:
-    """Δ of one system less Δ of another, both on the same documents, with its interval: who loses less, and how surely.
+def gap_table(study: Study, evaluated: Evaluated, scale: str = "points") -> pd.DataFrame:
+    """The gap from in-domain to out-of-domain on a scale of `GAPS`, with both intervals; systems at the floor left out.
 
-    A positive difference says that the first loses less. The documents are drawn alike for both systems.
+    Δ = OOD − ID in points has the sign of Table 3; the share kept is OOD / ID; the odds ratio compares F1 / (1 − F1).
     """
     rows = []
-    for first, second, train, name in _pairs(study, evaluated):
-        if name == train or not all((system, train, train) in evaluated for system in (first, second)):
-            continue
-        inside, outside = ([evaluated[s, train, where] for s in (first, second)] for where in (train, name))
-        terms = [(1, outside[0]), (-1, inside[0]), (-1, outside[1]), (1, inside[1])]
-        difference, low, high = f1_interval(terms, n_boot=n_boot, seed=seed)
+    for system, train, name in _out_of_domain(above_floor(evaluated)):
+        inside, outside = evaluated[system, train, train], evaluated[system, train, name]
+        gap = contrast([(1, outside), (-1, inside)], scale)
+        by = 100 if scale == "share kept" else 1
+        ends = [tuple(by * end for end in gap.interval(trainings=wider)) for wider in (False, True)]
         rows.append(
-            {"first": study.systems[first].title, "second": study.systems[second].title, "train": train}
-            | {"evaluate": name, "difference of Δ (points)": difference}
-            | dict(zip(INTERVAL, (low, high), strict=True)) | {"leaves out 0": low > 0 or high < 0}
+            {"system": study.systems[system].title, "train": train, "evaluate": name, "ID F1 (%)": inside.f1}
+            | {"OOD F1 (%)": outside.f1, GAPS[scale]: by * gap.value} | _ends(*ends)
         )  # fmt: skip
-    return _table(rows, ["first", "second", "train", "evaluate"])
+    return _table(rows, ["system", "train", "evaluate"])
 
 
-def comparison_table(
-    study: Study,
-    evaluated: Mapping[Key, Evaluation],
-    *,
-    n_boot: int = 1000,
-    n_permutations: int = 10_000,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """Every two systems in every setting: difference of F1, interval, permutation p, and Holm's p over the table."""
+def pairs(study: Study, evaluated: Evaluated) -> list[tuple[str, str]]:
+    """The pairs of systems that are tested: those that the study names in `compare`, or all above the floor."""
+    return list(study.compare) or list(combinations([s for s in study.systems if s in _systems(evaluated)], 2))
+
+
+def gap_difference_table(study: Study, evaluated: Evaluated) -> pd.DataFrame:
+    """Does one system lose less than another? Their gaps compared on the same documents, on all three scales.
+
+    Above 0 points, or a ratio above 1: the first loses less. p and Holm's p (over the rows of a scale) are those of the
+    t interval, so p < 0.05 exactly where it excludes 0 (or 1); `within` is the p of equivalence within ± the margin.
+    """
     rows = []
-    for first, second, train, name in _pairs(study, evaluated):
-        a, b = evaluated[first, train, name], evaluated[second, train, name]
-        difference, *bounds = f1_interval([(1, a), (-1, b)], n_boot=n_boot, seed=seed)
-        _, p = permutation_test(a.counts, b.counts, n_permutations=n_permutations, seed=seed)
-        rows.append(
-            {"first": study.systems[first].title, "second": study.systems[second].title, "train": train}
-            | {"evaluate": name, "difference of F1 (points)": difference}
-            | dict(zip(INTERVAL, bounds, strict=True)) | {"p": p}
-        )  # fmt: skip
-    table = _table(rows, ["first", "second", "train", "evaluate"])
-    return table.assign(**{"p (Holm)": holm(table["p"])}) if len(table) else table
+    chosen = above_floor(evaluated)
+    for scale in SCALES:
+        for first, second in pairs(study, evaluated):
+            for train, name in permutations(study.evaluate, 2):
+                terms = _two_gaps(chosen, first, second, train, name)
+                if terms:
+                    e = contrast(terms, scale)
+                    rows.append(
+                        {"scale": BETWEEN[scale], **_of_pair(study, first, second), "train": train, "evaluate": name}
+                        | {"value": e.value} | _ends(e.interval(), e.interval(trainings=True)) | _ps(e)
+                        | ({_within(study): e.p_within(study.margin)} if scale == "points" else {})
+                    )  # fmt: skip
+    table = _table(rows, ["scale", "first", "second", "train", "evaluate"])
+    return _with_holm(table, [table.index.get_level_values("scale")] if len(table) else [])
 
 
-def target_matched_table(
-    results: Results, evaluated: Mapping[Key, Evaluation], *, n_boot: int = 1000, seed: int = 0
-) -> pd.DataFrame:
-    """What training on the other corpus costs on the *same* target notes, with its interval.
+def comparison_table(study: Study, evaluated: Evaluated, *, n_permutations: int = 10_000, seed: int = 0) -> pd.DataFrame:
+    """Is one system better? Differences of F1 in every setting, both intervals, and paired permutation tests.
+
+    `asked` are the pairs of the study's `compare`: Holm's p is over them. Other pairs are exploratory and have none,
+    unless the study names no pair. `p` swaps whole groups of notes (the largest p, if there are two groupings), `p by
+    note` single notes, `p, other trainings` is that of the wider interval.
+    """
+    rows = []
+    chosen = above_floor(evaluated)
+    for first, second in combinations([s for s in study.systems if s in _systems(chosen)], 2):
+        if (second, first) in study.compare:
+            first, second = second, first
+        for train, name in _settings(study):
+            if (first, train, name) in chosen and (second, train, name) in chosen:
+                a, b = chosen[first, train, name], chosen[second, train, name]
+                e = contrast([(1, a), (-1, b)])
+                rows.append(
+                    {"family": "asked" if not study.compare or (first, second) in study.compare else "exploratory"}
+                    | _of_pair(study, first, second) | {"train": train, "evaluate": name}
+                    | {"difference of F1 (points)": e.value} | _ends(e.interval(), e.interval(trainings=True))
+                    | {"p": group_p(a, b, n_permutations=n_permutations, seed=seed)}
+                    | {"p by note": permutation_test(a.counts, b.counts, n_permutations=n_permutations, seed=seed)[1]}
+                    | {"p, other trainings": e.p(trainings=True), _within(study): e.p_within(study.margin)}
+                )  # fmt: skip
+    table = _table(sorted(rows, key=lambda row: row["family"]), ["family", "first", "second", "train", "evaluate"])
+    return _with_holm(table, [table.index.get_level_values("family")] if len(table) else [], only="asked")
+
+
+def group_p(a: Evaluation, b: Evaluation, *, n_permutations: int = 10_000, seed: int = 0) -> float:
+    """p of `permutation_test` with the groups of the notes swapped as a whole; with two groupings the larger p."""
+    return max(
+        permutation_test(a.counts, b.counts, groups=codes, n_permutations=n_permutations, seed=seed)[1]
+        for codes in (a.groups.values() or [None])
+    )
+
+
+def target_matched_table(results: Results, evaluated: Evaluated) -> pd.DataFrame:
+    """What training on the other corpus costs on the *same* target notes, with both intervals.
 
     Gap = F1 trained elsewhere − F1 trained on the target, both on the in-domain test part of the target: the only notes
     of it that neither has trained on. Δ compares two different test sets, of which one may simply be the harder.
     """
-    rows = []
-    for system, train, target in _out_of_domain(evaluated):
-        if (system, target, target) not in evaluated:
+    rows, chosen = [], above_floor(evaluated)
+    for system, train, target in _out_of_domain(chosen):
+        if (system, target, target) not in chosen:
             continue
-        home = evaluated[system, target, target]
-        away = evaluated[system, train, target].on(home.documents)
-        gap, *bounds = f1_interval([(1, away), (-1, home)], n_boot=n_boot, seed=seed)
+        home = chosen[system, target, target]
+        away = chosen[system, train, target].on(home.documents)
+        gap = contrast([(1, away), (-1, home)])
         rows.append(
             {"system": results.study.systems[system].title, "target": target, "trained elsewhere": train}
             | {"documents": len(home.documents), "trained on target: F1 (%)": home.f1}
-            | {"trained elsewhere: F1 (%)": away.f1, "gap (points)": gap}
-            | dict(zip(INTERVAL, bounds, strict=True))
+            | {"trained elsewhere: F1 (%)": away.f1, "gap (points)": gap.value}
+            | _ends(gap.interval(), gap.interval(trainings=True))
         )
     return _table(rows, ["system", "target", "trained elsewhere"])
 
 
-def threshold_table(results: Results, thresholds: Iterable[float]) -> pd.DataFrame:
-    """Precision, recall and F1 in percent, mean over seeds, when only entities of at least this probability are kept.
+def _two_gaps(evaluated: Evaluated, first: str, second: str, train: str, name: str) -> list[tuple[float, Evaluation]]:
+    keys = [(1, (first, train, name)), (-1, (first, train, train)), (-1, (second, train, name)), (1, (second, train, train))]
+    return [(sign, evaluated[key]) for sign, key in keys] if all(key in evaluated for _, key in keys) else []
 
-    An entity without a probability is always kept. Without any prediction precision is nan here, not 0 as in `scores`.
+
+def _ends(interval: Sequence[float], wider: Sequence[float]) -> dict[str, float]:
+    return dict(zip([*INTERVAL, *WIDER], [*interval, *wider], strict=True))
+
+
+def _ps(e: Estimate) -> dict[str, float]:
+    return {"p": e.p(), "p, other trainings": e.p(trainings=True)}
+
+
+def _within(study: Study) -> str:
+    return f"p within ±{study.margin:g}"
+
+
+def _of_pair(study: Study, first: str, second: str) -> dict[str, str]:
+    return {"first": study.systems[first].title, "second": study.systems[second].title}
+
+
+def _with_holm(table: pd.DataFrame, by: list, only: str | None = None) -> pd.DataFrame:
+    """The table with Holm's p over the rows of each group, or over those of one group only.
+
+    It corrects the p over other trainings, or the plain one of systems that were trained once.
     """
-    rows = []
-    levels = list(thresholds)
-    for scored in results.scored():
-        predicted, run = scored.predicted, scored.run
-        for level in levels:
-            s = exact_scores(scored.gold, [_at_least(p, level) for p in predicted])
-            precision = 100 * s.precision if s.n_predicted else math.nan
-            rows.append((run.system, run.train, scored.evaluate, level, precision, 100 * s.recall, 100 * s.f1))
-    columns = ["system", "train", "evaluate", "threshold", "precision", "recall", "f1"]
-    return pd.DataFrame(rows, columns=columns).groupby(columns[:4], sort=False).mean().reset_index()
-
-
-def _at_least(prediction: Prediction, level: float) -> Prediction:
-    return replace(prediction, entities=tuple(e for e in prediction.entities if e.score is None or e.score >= level))
+    if not len(table):
+        return table
+    wider = table["p, other trainings"].fillna(table["p"])
+    adjusted = wider.groupby(by[0], sort=False).transform(lambda p: holm(p))
+    return table.assign(**{"p (Holm)": adjusted.where(by[0] == only) if only else adjusted})
 
 
 def _table(rows: list[dict], index: list[str]) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index(index) if rows else pd.DataFrame()
 
 
-def _out_of_domain(evaluated: Mapping[Key, Evaluation]) -> list[Key]:
+def _systems(evaluated: Evaluated) -> set[str]:
+    return {system for system, _, _ in above_floor(evaluated)}
+
+
+def _settings(study: Study) -> Iterator[tuple[str, str]]:
+    yield from ((train, name) for train in study.train for name in study.evaluate)
+
+
+def _out_of_domain(evaluated: Evaluated) -> list[Key]:
     return [(s, t, e) for s, t, e in evaluated if e != t and (s, t, t) in evaluated]
-
-
-def _pairs(study: Study, evaluated: Mapping[Key, Evaluation]) -> Iterator[tuple[str, str, str, str]]:
-    """(first system, second system, train, evaluate) wherever both have been run."""
-    for train in study.train:
-        for name in study.evaluate:
-            for first, second in combinations(study.systems, 2):
-                if (first, train, name) in evaluated and (second, train, name) in evaluated:
-                    yield first, second, train, name

@@ -1,7 +1,6 @@
-"""Scores by physician and by case, and how much of their spread is whose (Figures 2 and 3 of the paper).
+"""Scores by physician, by case, by hospital, and how much of their spread is whose (Figures 2 and 3 of the paper).
 
-Knows evaluations on notes that name a case and a physician. Where these are crossed with one note a cell, the spread
-of note F1 can be divided between them.
+Where two groupings of the notes are crossed with one note a cell, the spread of note F1 can be divided between them.
 """
 
 from __future__ import annotations
@@ -12,27 +11,45 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from nbutils.analysis.significance import INTERVAL, Key
+from nbutils.analysis.significance import INTERVAL, Evaluated, above_floor
 from nbutils.corpus import Corpus, Document
+from nbutils.files import DataError
+from nbutils.privacy import shown
+from nbutils.scoring.evaluation import GROUPS, Evaluation, f1_of, groups
 from nbutils.scoring.permutation import holm, spread_test
-from nbutils.scoring.resampling import Evaluation, f1_of
-from nbutils.scoring.variance import COMPONENTS, component_draws, variance_components
+from nbutils.scoring.variance import component_draws, variance_components
 from nbutils.study.file import Study
 
-STRATA = ("physician", "case")
-def in_setting(study: Study, evaluated: Mapping[Key, Evaluation], train: str, evaluate: str) -> dict[str, Evaluation]:
-    """The evaluations of one setting, by system.
+
+def in_setting(study: Study, evaluated: Evaluated, train: str, evaluate: str) -> dict[str, Evaluation]:
+    """The evaluations of one setting, by system, without systems that find nothing.
 
     Raises:
-        ValueError: no run in this setting, or notes without a case or a physician.
+        DataError: no run in this setting, or notes that are in no groups.
     """
-    chosen = {s: evaluated[s, train, evaluate] for s in study.systems if (s, train, evaluate) in evaluated}
+    if not any(key[1:] == (train, evaluate) for key in evaluated):
+        raise DataError(f"no finished run was trained on {train} and scored on {evaluate}; run `make study` first")
+    counted = above_floor(evaluated)
+    chosen = {s: counted[s, train, evaluate] for s in study.systems if (s, train, evaluate) in counted}
     if not chosen:
-        raise ValueError(f"no finished run was trained on {train} and scored on {evaluate}; run `make study` first")
-    for document in next(iter(chosen.values())).documents:
-        if missing := [key for key in STRATA if key not in document.meta]:
-            raise ValueError(f'document "{document.id}" of {evaluate} names no {missing[0]}; stratification needs both')
+        raise DataError(f"no system that was trained on {train} finds anything in-domain; there is nothing to stratify")
+    strata_of(next(iter(chosen.values())).documents, evaluate)
     return chosen
+
+
+def strata_of(documents: Sequence[Document], corpus: str = "the corpus") -> list[str]:
+    """The keys that divide the notes, each with two values at least: physician, case, hospital …
+
+    Raises:
+        DataError: there is none.
+    """
+    keys = [key for key in GROUPS if all(d.meta.get(key) for d in documents) and len({d.meta[key] for d in documents}) > 1]
+    if not keys:
+        raise DataError(
+            f"the notes of {corpus} cannot be stratified: a key such as physician, case or hospital must stand at every "
+            "note and differ between some; name it in the notes' file or in a CSV (`meta:` in the study file)"
+        )
+    return keys
 
 
 # --- scores by stratum -----------------------------------------------------------------------------------------------
@@ -43,40 +60,39 @@ def note_f1(evaluation: Evaluation) -> np.ndarray:
     return 100 * f1_of(evaluation.counts).mean(axis=0)
 
 
-def note_table(chosen: Mapping[str, Evaluation]) -> pd.DataFrame:
-    """One row a system and note: its physician, case, gold entities and F1 (percent, mean over seeds)."""
-    rows = [
-        {"system": system, "document": d.id, **{key: d.meta[key] for key in STRATA}, "title": d.meta.get("title", "")}
-        | {"n_gold": len({e.key for e in d.entities}), "f1": f1}
-        for system, evaluation in chosen.items()
-        for d, f1 in zip(evaluation.documents, note_f1(evaluation), strict=True)
-    ]
-    return pd.DataFrame(rows)
+def strata_table(chosen: Mapping[str, Evaluation]) -> pd.DataFrame:
+    """`stratum_table` by every key of the notes, one after the other."""
+    keys = strata_of(next(iter(chosen.values())).documents)
+    return pd.concat([stratum_table(chosen, by) for by in keys], ignore_index=True)
 
 
 def stratum_table(chosen: Mapping[str, Evaluation], by: str) -> pd.DataFrame:
     """F1 of each system in each stratum, in percent: the mean of its notes' F1, and pooled over its entities.
 
     The paper averages over the notes of a stratum; pooling (micro F1, mean over seeds) gives long notes more weight.
+    `logit` is log(F1 / (1 − F1)) of all its entities and seeds, half an entity added to both.
     """
     rows = []
     for system, evaluation in chosen.items():
         levels = [d.meta[by] for d in evaluation.documents]
         f1 = note_f1(evaluation)
         for level in sorted(set(levels)):
-            mine = [k for k, name in enumerate(levels) if name == level]
+            inside = [k for k, name in enumerate(levels) if name == level]
+            matched, predicted, gold = evaluation.counts[:, inside].sum(axis=(0, 1))
             rows.append(
-                {"system": system, "by": by, "stratum": level, "name": _name(evaluation.documents[mine[0]], by)}
-                | {"notes": len(mine), "entities": int(evaluation.counts[0, mine, 2].sum())}
-                | {"mean of notes": f1[mine].mean()}
-                | {"pooled": 100 * f1_of(evaluation.counts[:, mine].sum(axis=1)).mean()}
+                {"system": system, "by": by, "stratum": level, "name": _name(evaluation.documents[inside[0]], by)}
+                | {"notes": len(inside), "entities": int(evaluation.counts[0, inside, 2].sum())}
+                | {"mean of notes": f1[inside].mean()}
+                | {"pooled": 100 * f1_of(evaluation.counts[:, inside].sum(axis=1)).mean()}
+                | {"logit": np.log((2 * matched + 0.5) / (predicted + gold - 2 * matched + 0.5))}
             )
     return pd.DataFrame(rows)
 
 
 def _name(document: Document, by: str) -> str:
-    """What a stratum is called in a figure: a case by its title, a physician by the name in the file."""
-    return document.meta.get("title") or document.meta[by] if by == "case" else document.meta[by]
+    """What a stratum is called where it is shown: a case by its title, others by the name in the file."""
+    facts = shown(document).meta
+    return facts.get("title") or facts[by] if by == "case" else facts[by]
 
 
 def box_table(strata: pd.DataFrame, value: str = "mean of notes") -> pd.DataFrame:
@@ -103,26 +119,32 @@ def outliers(values: pd.Series) -> pd.Series:
     return (values < low - reach) | (values > high + reach)
 
 
+def crossed_keys(documents: Sequence[Document], cluster: Sequence[str] | None = None) -> list[str]:
+    """The two keys by which notes are crossed (rows and columns of a grid), or nothing where they are not."""
+    keys = list(groups(documents, cluster))
+    return keys if len(keys) == 2 and all(d.meta.get(key) for d in documents for key in keys) else []
+
+
 def grid(evaluation: Evaluation) -> pd.DataFrame:
     """Note F1 (percent) as a physician × case grid; empty cells are nan, several notes in a cell are averaged."""
-    return _pivot(evaluation.documents, note_f1(evaluation))
+    return _pivot(evaluation.documents, note_f1(evaluation), crossed_keys(evaluation.documents, evaluation.cluster))
 
 
 def corpus_grid(corpus: Corpus) -> pd.DataFrame:
     """Entities of each note as a physician × case grid: how the notes are stratified, before any system.
 
     Raises:
-        ValueError: a note without a case or a physician.
+        DataError: the notes are not crossed.
     """
-    for document in corpus:
-        if missing := [key for key in STRATA if key not in document.meta]:
-            raise ValueError(f'document "{document.id}" of {corpus.name} names no {missing[0]}')
-    return _pivot(corpus.documents, [len(d.entities) for d in corpus])
+    keys = crossed_keys(corpus.documents)
+    if not keys:
+        raise DataError(f"the notes of {corpus.name} are not crossed by two keys, such as physician and case")
+    return _pivot(corpus.documents, [len(d.entities) for d in corpus], keys)
 
 
-def _pivot(documents: Sequence[Document], values: Sequence[float]) -> pd.DataFrame:
-    rows = [(d.meta["physician"], d.meta["case"], v) for d, v in zip(documents, values, strict=True)]
-    return pd.DataFrame(rows, columns=["physician", "case", "value"]).pivot_table("value", "physician", "case")
+def _pivot(documents: Sequence[Document], values: Sequence[float], keys: Sequence[str]) -> pd.DataFrame:
+    rows = [(*(d.meta[key] for key in keys), v) for d, v in zip(documents, values, strict=True)]
+    return pd.DataFrame(rows, columns=[*keys, "value"]).pivot_table("value", *keys)
 
 
 # --- whose is the spread? --------------------------------------------------------------------------------------------
@@ -133,35 +155,68 @@ def component_table(
 ) -> pd.DataFrame:
     """Of each system's note F1: the SD due to physician, case and rest (points), 95 % interval, share of the variance.
 
-    SDs, since these have the unit of F1; their squares add up.
+    SDs, since these have the unit of F1; their squares add up. Empty where the notes are not crossed, one in each cell.
     """
     rows = []
     for system, evaluation in chosen.items():
-        cells = grid(evaluation).to_numpy()
+        keys = crossed_keys(evaluation.documents, evaluation.cluster)
+        cells = grid(evaluation).to_numpy() if keys else np.empty((0, 0))
+        if min(cells.shape) < 2 or np.isnan(cells).any() or cells.size != len(evaluation.documents):
+            continue
         variances = variance_components(cells)
         bounds = np.quantile(component_draws(cells, n_boot=n_boot, seed=seed), [0.025, 0.975], axis=0)
-        for k, component in enumerate(COMPONENTS):
+        for k, component in enumerate((*keys, "rest")):
             share = 100 * variances[k] / variances.sum() if variances.sum() else float("nan")
             rows.append(
                 {"system": study.systems[system].title, "due to": component, "SD (points)": variances[k] ** 0.5}
                 | dict(zip(INTERVAL, np.sqrt(bounds[:, k]), strict=True))
                 | {"share of variance (%)": share}
             )
-    return pd.DataFrame(rows).set_index(["system", "due to"])
+    return pd.DataFrame(rows).set_index(["system", "due to"]) if rows else pd.DataFrame()
 
 
 def spread_table(study: Study, chosen: Mapping[str, Evaluation]) -> pd.DataFrame:
-    """Every two systems, over physicians and over cases: SD of the stratum means, p, and Holm's p over the table."""
+    """Does one system's score vary more over physicians (cases, hospitals) than another's? Pairs of the study first.
+
+    On two scales: the mean F1 of the notes in points, and the logit of pooled F1, on which a low score is not steady for
+    want of space. p is Pitman's and Morgan's, `p, swapped` of `permutation.spread_test` beside it. Holm's p is over the
+    first key, both scales, of the pairs in `compare` (of all pairs, without any); other rows are exploratory.
+    """
     rows = []
-    for by in STRATA:
-        means = stratum_table(chosen, by).pivot(index="stratum", columns="system", values="mean of notes")
-        for first, second in combinations(chosen, 2):
-            test = spread_test(means[first], means[second])
-            rows.append(
-                {"over": by, "first": study.systems[first].title, "second": study.systems[second].title}
-                | {"SD of first (points)": test.sd_first, "SD of second (points)": test.sd_second, "p": test.p}
-            )
+    asked = [pair for pair in study.compare if set(pair) <= set(chosen)]
+    others = [pair for pair in combinations(chosen, 2) if pair not in asked and pair[::-1] not in asked]
+    strata = strata_table(chosen)
+    for pair in [*asked, *others]:
+        for by in dict.fromkeys(strata["by"]):
+            for scale in ("mean of notes", "logit"):
+                values = strata[strata["by"] == by].pivot(index="stratum", columns="system", values=scale)
+                test = spread_test(values[pair[0]], values[pair[1]])
+                family = by == strata["by"].iloc[0] and (pair in asked or not study.compare)
+                rows.append(
+                    {"family": "asked" if family else "exploratory", "over": f"{by} ({len(values)})"}
+                    | {"first": study.systems[pair[0]].title, "second": study.systems[pair[1]].title}
+                    | {"scale": "F1 (points)" if scale == "mean of notes" else "logit of F1"}
+                    | {"SD of first": test.sd_first, "SD of second": test.sd_second, "p": test.p, "p, swapped": test.p_swapped}
+                )  # fmt: skip
     if not rows:
         return pd.DataFrame()
-    table = pd.DataFrame(rows).set_index(["over", "first", "second"])
-    return table.assign(**{"p (Holm)": holm(table["p"])})
+    table = pd.DataFrame(sorted(rows, key=lambda row: row["family"]))
+    in_family = table["family"] == "asked"
+    table["p (Holm)"] = pd.Series(holm(table["p"].where(in_family)), index=table.index)
+    return table.set_index(["family", "over", "first", "second", "scale"])
+
+
+def spread_verdict(study: Study, table: pd.DataFrame) -> str:
+    """What the asked rows of `spread_table` say, in Markdown: for each pair whether the scales agree."""
+    if table.empty or "asked" not in table.index.get_level_values("family"):
+        return "No pair of systems is compared here."
+    said = []
+    for (over, first, second), rows in table.loc["asked"].groupby(level=["over", "first", "second"], sort=False):
+        parts = []
+        for (*_, scale), row in rows.iterrows():
+            steadier = first if row["SD of first"] < row["SD of second"] else second
+            verdict = f"{steadier} varies less" if row["p (Holm)"] < 0.05 else "these strata cannot tell"
+            parts.append(f"on {scale}: SD {row['SD of first']:.2f} and {row['SD of second']:.2f}, "
+                         f"p (Holm) {row['p (Holm)']:.4f}, {verdict}")  # fmt: skip
+        said.append(f"- **{first} against {second}, over {over}:** {'; '.join(parts)}.")
+    return "\n".join(said)

@@ -7,37 +7,40 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from nbutils.analysis.calibration import KEYS
-from nbutils.figures.style import system_styles, use_style
+from nbutils.figures.style import legend_and_caption, plain, system_styles, use_style
 from nbutils.scoring.calibration import reliability, risk_coverage
 from nbutils.study.file import Study
 
 
-def figure(study: Study, found: pd.DataFrame, n_bins: int = 10) -> Figure:
-    """Above the reliability diagram, below risk against coverage; a column a setting. Needs `outcomes_of_runs`."""
+def figure(study: Study, entities: pd.DataFrame, n_bins: int = 10) -> Figure:
+    """Above the reliability diagram, below risk against coverage; one column per setting. Needs `outcomes_of_runs`."""
     use_style()
     settings = [(t, e) for t in study.train for e in sorted(study.evaluate, key=lambda e: e != t)]
-    drawn, panels = plt.subplots(2, len(settings), figsize=(3.1 * len(settings), 6.4), sharey="row", squeeze=False)
+    drawn, panels = plt.subplots(
+        2, len(settings), figsize=(3.1 * len(settings), 7), sharey="row", squeeze=False, layout="constrained"
+    )
+    present = set(entities["system"])
     for (above, below), (train, evaluate) in zip(panels.T, settings, strict=True):
         above.plot([0, 1], [0, 1], color="0.5", linewidth=1, linestyle="--")
         for name, (colour, _) in system_styles(study).items():
-            mine = found.query("system == @name and train == @train and evaluate == @evaluate")
-            bins, curve = reliability(mine, n_bins), risk_coverage(mine)
-            title = study.systems[name].title
-            above.plot(bins["probability"], bins["correct"], "o-", color=colour, markersize=4, label=title)
-            below.plot(curve["coverage"], curve["risk"], color=colour)
+            if name in present:
+                rows = entities.query("system == @name and train == @train and evaluate == @evaluate")
+                bins, curve = reliability(rows, n_bins), risk_coverage(rows)
+                title = plain(study.systems[name].title)
+                above.plot(bins["probability"], bins["correct"], "o-", color=colour, markersize=4, label=title)
+                below.plot(curve["coverage"], curve["risk"], color=colour)
         above.set(title=f"{train} → {evaluate}", xlabel="probability", xlim=(0, 1.03))
         below.set(xlabel="coverage (share kept)", xlim=(0, 1.03))
     panels[0, 0].set(ylabel="share correct", ylim=(-0.03, 1.03))
     panels[1, 0].set(ylabel="risk (share wrong)", ylim=(-0.03, 1.03))
-    drawn.suptitle(_finding(found), x=0.01, ha="left")
-    drawn.tight_layout()
-    handles, labels = panels[0, 0].get_legend_handles_labels()
-    drawn.legend(handles, labels, frameon=False, ncols=2, loc="upper center", bbox_to_anchor=(0.5, 0))
+    drawn.suptitle(_finding(entities), x=0.01, ha="left")
+    legend_and_caption(drawn, panels[0, 0], study.caption)
     return drawn
 
 
-def _finding(found: pd.DataFrame) -> str:
-    means = (
-        found.groupby(KEYS)[["score", "correct"]].mean() if len(found) else pd.DataFrame(columns=["score", "correct"])
-    )
-    return f"Too sure of themselves in {int((means['score'] > means['correct']).sum())} of {len(means)} settings"
+def _finding(entities: pd.DataFrame) -> str:
+    if entities.empty:
+        return "No system gives its entities a probability"
+    means = entities.groupby(KEYS)[["score", "correct"]].mean()
+    over = int((means["score"] > means["correct"]).sum())
+    return f"More certain than right in {over} of {len(means)} settings, less in {len(means) - over}"

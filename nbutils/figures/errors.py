@@ -1,7 +1,4 @@
-"""Figures of notebooks 08 and 10: errors by kind, the gap decomposed, learning curves of equal size.
-
-Knows tables of `errors` and `generalisation` and the study's look. A title states what this very table shows.
-"""
+"""Errors by kind, one bar per system."""
 
 from __future__ import annotations
 
@@ -10,12 +7,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from nbutils.figures.style import caption_below, system_styles, use_style
+from nbutils.figures.style import caption_below, plain, system_styles, use_style
 from nbutils.study.file import Study
 
 
 def kinds(study: Study, counts: pd.DataFrame) -> Figure:
-    """Errors a run by kind, a bar a system. Needs `errors.count_table`; kinds that nobody made are left out."""
+    """Errors per run by kind, one bar per system. Needs `errors.count_table`; kinds that nobody made are left out."""
     use_style()
     side = counts.index.name
     table = counts.drop(index="all")
@@ -26,10 +23,10 @@ def kinds(study: Study, counts: pd.DataFrame) -> Figure:
     for k, system in enumerate(table.columns):
         colour, hatch = styles[system]
         y = np.arange(len(table)) - 0.4 + (k + 0.5) * height
-        axes.barh(y, table[system], 0.92 * height, color=colour, hatch=hatch, edgecolor="white", label=system)
+        axes.barh(y, table[system], 0.92 * height, color=colour, hatch=hatch, edgecolor="white", label=plain(system))
     axes.set_yticks(range(len(table)), table.index)
     axes.invert_yaxis()
-    axes.set_xlabel(f"{side}s a run (mean over runs)")
+    axes.set_xlabel(f"{side}s per run (mean over runs)")
     axes.set_title(_commonest(table, side), loc="left")
     axes.grid(axis="y", visible=False)
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))

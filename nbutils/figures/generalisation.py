@@ -16,7 +16,7 @@ from nbutils.study.file import Study
 
 
 def gap_decomposed(study: Study, table: pd.DataFrame, gaps: pd.DataFrame) -> Figure:
-    """F1 from the nearest training notes to the farthest, with 95 % intervals, a bar a tagger.
+    """F1 from the nearest training notes to the farthest, with 95 % intervals, one bar per tagger.
 
     Needs `generalisation.regime_table` and `gap_table`. The number above a bar is its distance from the in-domain bar.
     """
@@ -27,12 +27,11 @@ def gap_decomposed(study: Study, table: pd.DataFrame, gaps: pd.DataFrame) -> Fig
     taggers = [name for name in looks if name in table.index.get_level_values("tagger")]
     width = 0.8 / len(taggers)
     for k, tagger in enumerate(taggers):
-        mine = table.loc[tagger].loc[order]
+        rows = table.loc[tagger].loc[order]
         colour, hatch = looks[tagger]
         x = np.arange(len(order)) - 0.4 + (k + 0.5) * width
-        f1 = mine["F1 (%)"].to_numpy(float)
-        # A percentile interval may leave out the estimate by a hair; a whisker cannot be negative.
-        reach = np.maximum([f1 - mine[INTERVAL[0]], mine[INTERVAL[1]] - f1], 0)
+        f1 = rows["F1 (%)"].to_numpy(float)
+        reach = np.abs([f1 - rows[INTERVAL[0]], rows[INTERVAL[1]] - f1])
         axes.bar(x, f1, 0.92 * width, yerr=reach, color=colour, hatch=hatch, edgecolor="white", label=tagger,
                  error_kw={"ecolor": "black", "capsize": 3})  # fmt: skip
         for place, value, top in list(zip(x, f1, f1 + reach[1], strict=True))[1:]:
@@ -49,19 +48,19 @@ def gap_decomposed(study: Study, table: pd.DataFrame, gaps: pd.DataFrame) -> Fig
 
 
 def learning_curves(study: Study, curves: pd.DataFrame, taggers: Sequence[str] = ("CRF", "dictionary")) -> Figure:
-    """F1 by training entities (log scale), a panel a test corpus, a line a tagger and training corpus, a dot a draw."""
+    """F1 by training entities (log scale), one panel per test corpus, one line per tagger and training corpus, one dot per draw."""
     use_style()
     tests, trains = list(dict.fromkeys(curves["evaluate"])), list(dict.fromkeys(curves["train"]))
     figure, panels = plt.subplots(1, len(tests), figsize=(5 * len(tests), 3.8), sharey=True, squeeze=False)
     for axes, evaluate in zip(panels[0], tests, strict=True):
         for train, colour, marker in zip(trains, COLOURS, MARKERS * 2, strict=False):
             for tagger, dash in zip(taggers, ("-", ":"), strict=False):
-                mine = curves.query("evaluate == @evaluate and train == @train and tagger == @tagger")
-                means = mine.groupby("size")[["train_entities", "f1"]].mean()
+                rows = curves.query("evaluate == @evaluate and train == @train and tagger == @tagger")
+                means = rows.groupby("size")[["train_entities", "f1"]].mean()
                 axes.plot(
                     means["train_entities"], means["f1"], dash, color=colour, label=f"{tagger}, trained on {train}"
                 )
-                axes.plot(mine["train_entities"], mine["f1"], marker, color=colour, markersize=4, alpha=0.6)
+                axes.plot(rows["train_entities"], rows["f1"], marker, color=colour, markersize=4, alpha=0.6)
         axes.set_xscale("log")
         sizes = sorted(set(curves["size"]))
         axes.set_xticks(sizes, [str(size) for size in sizes])
@@ -83,16 +82,17 @@ def _tagger_looks(study: Study) -> dict[str, tuple[str, str]]:
 
 
 def _where_the_gap_is(gaps: pd.DataFrame) -> str:
-    """The title: how much of the CRF's gap stays when notes of the same case and hand are no longer trained on."""
+    """The title: how much of the CRF's gap stays when notes of the same case and physician are no longer trained on."""
     if "CRF" not in gaps.index.get_level_values("tagger"):
         return "F1 from the nearest training notes to the farthest"
     points = gaps.loc["CRF"]["change of F1 (points)"]
     whole, beyond = points[WHOLE], points[BEYOND]
     if whole == beyond:  # the notes name neither case nor physician
         return f"CRF, from in-domain to out-of-domain: {whole:+.1f} points"
+    within = round(whole, 1) - round(beyond, 1)  # of the rounded ones, so that the sum is right as printed
     return (
-        f"CRF, from in-domain to out-of-domain: {whole:+.1f} points = {whole - beyond:+.1f} without what\n"
-        f"in-domain notes leak (same case, same physician) and {beyond:+.1f} for the other document type"
+        f"CRF, from in-domain to out-of-domain: {whole:+.1f} points = {within:+.1f} without what\n"
+        f"in-domain notes share (case, physician) and {beyond:+.1f} for the other document type and its topics"
     )
 
 

@@ -2,42 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from nbutils.analysis.significance import INTERVAL
-from nbutils.figures.style import MARKERS, system_dots, system_styles, use_style
+from nbutils.analysis.significance import INTERVAL, WIDER
+from nbutils.figures.style import (
+    MARKERS,
+    legend_and_caption,
+    plain,
+    system_dots,
+    system_styles,
+    titles_of,
+    use_style,
+)
 from nbutils.study.file import Study
 
 
-def main_result(study: Study, scores: pd.DataFrame) -> Figure:
-    """Bars of mean F1 by setting and system, whiskers of one SD, a dot a run. Needs `tables.score_runs`."""
+def main_result(study: Study, scores: pd.DataFrame, nothing: Collection[str] = ()) -> Figure:
+    """Bars of mean F1 by setting and system, whiskers of one SD, a dot per run. Needs `main_result.score_runs`.
+
+    Systems of `nothing` (`significance.at_floor`) are named below the figure and not drawn.
+    """
     use_style()
     settings = [(t, e) for t in study.train for e in sorted(study.evaluate, key=lambda e: e != t)]
-    styles = system_styles(study)
-    figure, axes = plt.subplots(figsize=(1.6 + 1.9 * len(settings), 4.2))
-    width = 0.8 / len(styles)
+    styles = {name: style for name, style in system_styles(study).items() if name not in nothing}
+    figure, axes = plt.subplots(figsize=(1.6 + 1.9 * len(settings), 4.6), layout="constrained")
+    width = 0.8 / max(len(styles), 1)
     for k, (name, (colour, hatch)) in enumerate(styles.items()):
-        label: str | None = study.systems[name].title  # once in the legend
+        label: str | None = plain(study.systems[name].title)  # once in the legend
         for place, setting in enumerate(settings):
             rows = (scores["system"] == name) & (scores[["train", "evaluate"]].apply(tuple, axis=1) == setting)
-            mine = scores.loc[rows, "f1"]
-            if mine.empty:
+            f1 = scores.loc[rows, "f1"].dropna()
+            if f1.empty:
                 continue
             x = place - 0.4 + (k + 0.5) * width
-            sd = mine.std() if len(mine) > 1 else None
-            axes.bar(x, mine.mean(), 0.92 * width, yerr=sd, color=colour, hatch=hatch, edgecolor="white", label=label,
+            sd = f1.std() if len(f1) > 1 else None
+            axes.bar(x, f1.mean(), 0.92 * width, yerr=sd, color=colour, hatch=hatch, edgecolor="white", label=label,
                      error_kw={"ecolor": "black", "capsize": 3})  # fmt: skip
-            axes.plot([x] * len(mine), mine, "o", color="black", markersize=3, alpha=0.6)
+            axes.plot([x] * len(f1), f1, "o", color="black", markersize=3, alpha=0.6)
             label = None
     axes.set_xticks(range(len(settings)), [_setting_label(t, e) for t, e in settings])
     axes.set_ylim(0, 100)
     axes.set_ylabel("micro F1, exact spans (%)")
-    axes.set_title(_finding(study, scores), loc="left")
+    axes.set_title(_finding(study, scores[~scores["system"].isin(nothing)]), loc="left")
     axes.grid(axis="x", visible=False)
-    axes.legend(frameon=False, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.14))
-    figure.text(0.01, -0.16, study.caption, fontsize=8, color="0.35", ha="left")
+    notes = [study.caption, f"Not drawn (F1 near 0): {titles_of(study, nothing)}." if nothing else ""]
+    legend_and_caption(figure, axes, "\n".join(filter(None, notes)))
     return figure
 
 
@@ -46,55 +59,62 @@ def _setting_label(train: str, evaluate: str) -> str:
 
 
 def _finding(study: Study, scores: pd.DataFrame) -> str:
-    """The title says what the figure shows: how many of the systems lose by the change of document type."""
+    """The title says what the figure shows: how many of the systems lose by the change of document type, and how much."""
     means = scores.groupby(["system", "train", "setting"])["f1"].mean().unstack()
     if not {"ID", "OOD"} <= set(means.columns):
-        return f"{study.title}: micro F1 by setting"
+        return f"{plain(study.title)}: micro F1 by setting"
     gap = (means["OOD"] - means["ID"]).dropna()
-    return f"F1 falls out-of-domain in {int((gap < 0).sum())} of {len(gap)} pairs of system and training corpus"
+    losses = -gap[gap < 0]
+    points = f", by {losses.min():.0f} to {losses.max():.0f} points" if len(losses) else ""
+    return f"F1 falls out-of-domain in {len(losses)} of {len(gap)} pairs of system and training corpus{points}"
 
 
 def gaps(study: Study, table: pd.DataFrame) -> Figure:
-    """Δ of every system with its 95 % interval, a panel a direction. Needs `statistics.gap_table`."""
+    """Δ of every system above the floor with its 95 % intervals, one panel per direction: thick over other notes, thin
+    over other trainings as well. Needs `significance.gap_table`."""
     use_style()
     if table.empty:
         return plt.figure().suptitle("No system has been scored both in-domain and out-of-domain").figure
     directions = list(dict.fromkeys(table.index.droplevel("system")))
+    systems = list(dict.fromkeys(table.index.get_level_values("system")))
     figure, panels = plt.subplots(
-        1, len(directions), figsize=(1.5 + 4 * len(directions), 1.2 + 0.45 * len(study.systems)),
+        1, len(directions), figsize=(1.5 + 4 * len(directions), 1.4 + 0.45 * len(systems)),
         sharey=True, sharex=True, squeeze=False,
     )  # fmt: skip
     for axes, (train, evaluate) in zip(panels[0], directions, strict=True):
-        system_dots(axes, study, table.xs((train, evaluate), level=("train", "evaluate")), "Δ (points)")
+        system_dots(axes, study, table.xs((train, evaluate), level=("train", "evaluate")), "Δ (points)", systems)
         axes.axvline(0, color="0.3", linewidth=1)
         axes.set_xlabel(f"Δ = F1 on {evaluate} − F1 on {train} (points)")
         axes.set_title(f"trained on {train}", loc="left", fontsize=11)
-    sure = int(((table[INTERVAL[0]] > 0) | (table[INTERVAL[1]] < 0)).sum())
-    title = f"The interval of Δ leaves out 0 for {sure} of {len(table)} pairs of system and training corpus"
+    below = int((table[WIDER[1]].fillna(table[INTERVAL[1]]) < 0).sum())
+    title = f"The interval of Δ lies below 0 for {below} of {len(table)} pairs of system and training corpus"
     figure.suptitle(title, x=0.01, ha="left")
     figure.tight_layout()
     return figure
 
 
 def precision_recall(study: Study, table: pd.DataFrame) -> Figure:
-    """Precision against recall as the threshold rises, a panel a setting. Needs `statistics.threshold_table`."""
+    """Precision against recall as the threshold rises, one panel per setting. Needs `calibration.threshold_table`."""
     use_style()
     settings = [(t, e) for t in study.train for e in sorted(study.evaluate, key=lambda e: e != t)]
     figure, panels = plt.subplots(
-        1, len(settings), figsize=(3.1 * len(settings), 3.6), sharex=True, sharey=True, squeeze=False
-    )
+        1, len(settings), figsize=(3.1 * len(settings), 4.2), sharex=True, sharey=True, squeeze=False,
+        layout="constrained",
+    )  # fmt: skip
+    drawn = set(table["system"])
     for axes, (train, evaluate) in zip(panels[0], settings, strict=True):
         for k, (name, (colour, _)) in enumerate(system_styles(study).items()):
-            mine = table.query("system == @name and train == @train and evaluate == @evaluate")
-            axes.plot(mine["recall"], mine["precision"], color=colour, marker=MARKERS[k % len(MARKERS)], markersize=4,
-                      markeredgecolor="black", markeredgewidth=0.3, label=study.systems[name].title)  # fmt: skip
+            if name in drawn:
+                rows = table.query("system == @name and train == @train and evaluate == @evaluate")
+                axes.plot(
+                    rows["recall"], rows["precision"], color=colour, marker=MARKERS[k % len(MARKERS)], markersize=4,
+                    markeredgecolor="black", markeredgewidth=0.3, label=plain(study.systems[name].title),
+                )  # fmt: skip
         axes.set_title(f"{train} → {evaluate}", loc="left", fontsize=11)
         axes.set_xlabel("recall (%)")
     panels[0, 0].set(ylabel="precision (%)", xlim=(-3, 103), ylim=(-3, 103))
     ends = table.dropna(subset="precision").groupby(["system", "train", "evaluate"])["precision"].agg(["first", "last"])
     gained = int((ends["last"] > ends["first"]).sum())
     figure.suptitle(f"Precision rises with the threshold in {gained} of {len(ends)} curves", x=0.01, ha="left")
-    handles, labels = panels[0, 0].get_legend_handles_labels()
-    figure.tight_layout()
-    figure.legend(handles, labels, frameon=False, ncols=2, loc="upper center", bbox_to_anchor=(0.5, 0))
+    legend_and_caption(figure, panels[0, 0], study.caption)
     return figure

@@ -1,11 +1,8 @@
-"""Figures of how sure a result is and of whose notes it depends on: intervals, Figures 2 and 3, the heat map.
-
-Same look as `plots`. Each title says what its data say, so it changes with them.
-"""
+"""Whose notes a result depends on: Figures 2 and 3 of the paper, the heat map of notes and the variance components."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -15,26 +12,28 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Patch, Rectangle
 
 from nbutils.analysis.significance import INTERVAL
-from nbutils.analysis.stratification import STRATA, corpus_grid, grid, outliers
+from nbutils.analysis.stratification import corpus_grid, grid, outliers
 from nbutils.corpus import Corpus, Document
-from nbutils.figures.style import system_dots, system_styles, use_style
-from nbutils.scoring.resampling import Evaluation
-from nbutils.scoring.variance import COMPONENTS
+from nbutils.figures.style import plain, system_dots, system_styles, use_style
+from nbutils.privacy import shown
+from nbutils.scoring.evaluation import Evaluation
 from nbutils.study.file import Study
 
 
 def components(study: Study, table: pd.DataFrame) -> Figure:
-    """The SD of note F1 due to physician, case and rest, with intervals. Needs `stratify.component_table`."""
+    """The SD of note F1 due to physician, case and rest, with intervals. Needs `stratification.component_table`."""
     use_style()
-    figure, panels = plt.subplots(1, 3, figsize=(12, 1.2 + 0.45 * len(study.systems)), sharey=True, sharex=True)
-    for axes, component in zip(panels, COMPONENTS, strict=True):
-        system_dots(axes, study, table.xs(component, level="due to"), "SD (points)")
+    parts = list(dict.fromkeys(table.index.get_level_values("due to")))
+    systems = list(dict.fromkeys(table.index.get_level_values("system")))
+    figure, panels = plt.subplots(1, 3, figsize=(12, 1.2 + 0.45 * len(systems)), sharey=True, sharex=True)
+    for axes, component in zip(panels, parts, strict=True):
+        system_dots(axes, study, table.xs(component, level="due to"), "SD (points)", systems)
         axes.set_xlabel("SD of note F1 (points)")
         axes.set_title(f"due to {component}", loc="left", fontsize=11)
     panels[0].set_xlim(-0.04 * table[INTERVAL[1]].max(), 1.04 * table[INTERVAL[1]].max() + 1)
     sds = table["SD (points)"].unstack("due to")
-    larger = int((sds["physician"] > sds["case"]).sum())
-    title = f"The physician makes more of the spread than the case for {larger} of {len(sds)} systems"
+    larger = int((sds[parts[0]] > sds[parts[1]]).sum())
+    title = f"The {parts[0]} makes more of the spread than the {parts[1]} for {larger} of {len(sds)} systems"
     figure.suptitle(title, x=0.01, ha="left")
     figure.tight_layout()
     return figure
@@ -48,7 +47,7 @@ def overview(corpus: Corpus) -> Figure:
     use_style()
     cells = corpus_grid(corpus)
     figure, axes = plt.subplots(figsize=(2.6 + 0.7 * cells.shape[1], 1.6 + 0.45 * cells.shape[0]))
-    image = _heat(axes, cells, _case_titles(corpus.documents), low=cells.min().min(), high=cells.max().max())
+    image = _heat(axes, cells, corpus.documents, low=cells.min().min(), high=cells.max().max())
     n_rows, n_columns = cells.shape
     for corner, width, height, style in (((-0.5, 0.5), n_columns, 1, "-"), ((1.5, -0.5), 1, n_rows, "--")):
         axes.add_patch(
@@ -56,13 +55,14 @@ def overview(corpus: Corpus) -> Figure:
                 corner, width, height, fill=False, edgecolor="#D55E00", linewidth=3, linestyle=style, clip_on=False
             )
         )
-    axes.annotate("physician-based:\nmean of a row", (n_columns - 0.5, 1), (12, 0), textcoords="offset points",
+    row_key, column_key = cells.index.name, cells.columns.name
+    axes.annotate(f"{row_key}-based:\nmean of a row", (n_columns - 0.5, 1), (12, 0), textcoords="offset points",
                   va="center", fontsize=10, color="#D55E00")  # fmt: skip
-    axes.annotate("case-based: mean of a column", (2, -0.5), (0, 6), textcoords="offset points", ha="center",
+    axes.annotate(f"{column_key}-based: mean of a column", (2, -0.5), (0, 6), textcoords="offset points", ha="center",
                   fontsize=10, color="#D55E00")  # fmt: skip
     notes = "one note" if len(corpus) == cells.size else f"{len(corpus)} notes in {cells.size} cells"
-    n_cells = f"{n_rows} physicians × {n_columns} cases, {notes}" + (" a cell" if notes == "one note" else "")
-    axes.set_title(f"{corpus.name}: {n_cells}", loc="left", pad=26)
+    n_cells = f"{n_rows} {row_key}s × {n_columns} {column_key}s, {notes}" + (" a cell" if notes == "one note" else "")
+    axes.set_title(plain(f"{corpus.name}: {n_cells}"), loc="left", pad=26)
     axes.set(xlabel="", ylabel="")
     figure.colorbar(image, ax=axes, label="entities in the note", pad=0.19, shrink=0.8)
     return figure
@@ -71,35 +71,40 @@ def overview(corpus: Corpus) -> Figure:
 def boxes(study: Study, strata: pd.DataFrame, value: str = "mean of notes") -> Figure:
     """Figure 3: box plots of F1 by physician and by case, systems side by side; whiskers 1.5 IQR, outliers named.
 
-    Needs the rows of `stratify.stratum_table` for both.
+    Needs `stratification.strata_table`.
     """
     use_style()
     styles = {name: style for name, style in system_styles(study).items() if name in set(strata["system"])}
-    figure, panels = plt.subplots(1, len(STRATA), figsize=(11, 4.6), sharey=True)
-    for axes, by in zip(panels, STRATA, strict=True):
+    keys = list(dict.fromkeys(strata["by"]))
+    figure, panels = plt.subplots(1, len(keys), figsize=(5.5 * len(keys), 4.6), sharey=True, squeeze=False)
+    for axes, by in zip(panels[0], keys, strict=True):
         for place, (system, (colour, hatch)) in enumerate(styles.items()):
-            mine = (strata["system"] == system) & (strata["by"] == by)
-            values = strata[mine].set_index("name")[value]
+            rows = (strata["system"] == system) & (strata["by"] == by)
+            values = strata[rows].set_index("name")[value]
             axes.boxplot(values, positions=[place], widths=0.6, whis=1.5, patch_artist=True,
                          boxprops={"facecolor": colour, "hatch": hatch, "edgecolor": "black", "alpha": 0.8},
                          medianprops={"color": "black", "linewidth": 2}, flierprops={"marker": "o"})  # fmt: skip
             for f1, names in _near(values[outliers(values)]):
-                axes.annotate(names, (place, f1), (6, 6), textcoords="offset points", va="center", fontsize=8)
+                axes.annotate(plain(names), (place, f1), (6, 6), textcoords="offset points", va="center", fontsize=8)
         axes.set_xticks([])
         axes.set_xlim(-0.6, len(styles) - 0.1)
         axes.set_title(f"by {by}", loc="left", fontsize=11)
-    panels[0].set_ylim(-2, 102)
-    panels[0].set_ylabel("F1, exact spans (%), a value a stratum")
-    sds = strata.groupby(["system", "by"])[value].std().unstack("by")
-    wider = int((sds["physician"] > sds["case"]).sum())
-    figure.suptitle(
-        f"F1 varies more over physicians than over cases for {wider} of {len(sds)} systems", x=0.01, ha="left"
-    )
-    patches = [Patch(facecolor=c, hatch=h, edgecolor="black", label=study.systems[s].title)
+    panels[0, 0].set_ylim(-2, 102)
+    panels[0, 0].set_ylabel("F1, exact spans (%), one value per stratum")
+    figure.suptitle(_wider(strata, value, keys), x=0.01, ha="left")
+    patches = [Patch(facecolor=c, hatch=h, edgecolor="black", label=plain(study.systems[s].title))
                for s, (c, h) in styles.items()]  # fmt: skip
     figure.tight_layout()
     figure.legend(handles=patches, frameon=False, ncols=2, loc="upper center", bbox_to_anchor=(0.5, 0.02))
     return figure
+
+
+def _wider(strata: pd.DataFrame, value: str, keys: Sequence[str]) -> str:
+    sds = strata.groupby(["system", "by"])[value].std().unstack("by")
+    if len(keys) < 2:
+        return f"F1 varies over {keys[0]}s with an SD of {sds[keys[0]].min():.0f} to {sds[keys[0]].max():.0f} points"
+    wider = int((sds[keys[0]] > sds[keys[1]]).sum())
+    return f"F1 varies more over {keys[0]}s than over {keys[1]}s for {wider} of {len(sds)} systems"
 
 
 def _near(values: pd.Series, reach: float = 3.0) -> list[tuple[float, str]]:
@@ -114,7 +119,7 @@ def _near(values: pd.Series, reach: float = 3.0) -> list[tuple[float, str]]:
 
 
 def heat_map(study: Study, chosen: Mapping[str, Evaluation]) -> Figure:
-    """F1 of every note (percent, mean over seeds), physician by case, a panel a system, one scale for all."""
+    """F1 of every note (percent, mean over seeds), physician by case, one panel per system, one scale for all."""
     use_style()
     cells = {system: grid(evaluation) for system, evaluation in chosen.items()}
     height, width = next(iter(cells.values())).shape
@@ -126,31 +131,38 @@ def heat_map(study: Study, chosen: Mapping[str, Evaluation]) -> Figure:
     )  # fmt: skip
     for axes in panels.flat[len(cells) :]:
         axes.set_visible(False)
-    for axes in panels.flat[len(cells) - n_columns : len(cells)]:  # the lowest panel of each column names the cases
+    for axes in panels.flat[max(len(cells) - n_columns, 0) : len(cells)]:  # the lowest panel of a column names the cases
         axes.tick_params(labelbottom=True)
     for axes, (system, values) in zip(panels.flat, cells.items(), strict=False):
-        image = _heat(axes, values, _case_titles(chosen[system].documents), low=0, high=100)
-        axes.set_title(study.systems[system].title, loc="left", fontsize=11)
+        image = _heat(axes, values, chosen[system].documents, low=0, high=100)
+        axes.set_title(plain(study.systems[system].title), loc="left", fontsize=11)
     figure.colorbar(image, ax=panels, label="F1 of the note (%)", shrink=0.6)
+    names = _row_names(next(iter(chosen.values())).documents, next(iter(cells.values())))
     means = {system: values.mean(axis=1) for system, values in cells.items()}
     hardest = pd.Series([m.idxmin() for m in means.values() if (m == m.min()).sum() == 1], dtype=object).value_counts()
     if len(hardest):
-        title = f"{hardest.index[0]} writes the hardest notes for {hardest.iloc[0]} of {len(cells)} systems"
+        who = plain(names[hardest.index[0]])
+        title = f"{who} writes the hardest notes for {hardest.iloc[0]} of {len(cells)} systems"
         figure.suptitle(title, x=0.01, ha="left")
     return figure
 
 
-def _heat(axes: Axes, cells: pd.DataFrame, titles: Mapping[str, str], *, low: float, high: float) -> AxesImage:
+def _heat(axes: Axes, cells: pd.DataFrame, documents: Sequence[Document], *, low: float, high: float) -> AxesImage:
     """A grid of shaded cells with their value written in, dark on light and light on dark; empty cells stay blank."""
     image = axes.imshow(cells, cmap="cividis", vmin=low, vmax=high, aspect="auto")
     for (row, column), value in pd.DataFrame(cells.to_numpy()).stack().dropna().items():
         dark = value < (low + high) / 2
         axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=7, color="white" if dark else "black")
-    axes.set_xticks(range(cells.shape[1]), [titles[c] for c in cells.columns], rotation=40, ha="right", fontsize=8)
-    axes.set_yticks(range(cells.shape[0]), cells.index, fontsize=8)
+    columns, rows = _row_names(documents, cells.T), _row_names(documents, cells)
+    labels = [plain(columns[c]) for c in cells.columns]
+    axes.set_xticks(range(cells.shape[1]), labels, rotation=40, ha="right", fontsize=8)
+    axes.set_yticks(range(cells.shape[0]), [plain(rows[r]) for r in cells.index], fontsize=8)
     axes.grid(visible=False)
     return image
 
 
-def _case_titles(documents: Iterable[Document]) -> dict[str, str]:
-    return {d.meta["case"]: d.meta.get("title") or d.meta["case"] for d in documents}
+def _row_names(documents: Iterable[Document], cells: pd.DataFrame) -> dict[str, str]:
+    """What the rows of a grid are called: cases by their titles, and nothing of a private note that may not be shown."""
+    key = cells.index.name
+    facts = {d.meta[key]: shown(d).meta for d in documents}
+    return {value: (fact.get("title") if key == "case" else None) or fact[key] for value, fact in facts.items()}

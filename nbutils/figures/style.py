@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nbutils.analysis.significance import INTERVAL
+from nbutils.analysis.significance import INTERVAL, WIDER
 from nbutils.study.file import Study
 from nbutils.study.runs import figure_folder
 
@@ -56,21 +57,46 @@ def write_figure(figure: Figure, path: Path) -> None:
                 beside.unlink()
 
 
+def plain(text: object) -> str:
+    """Text of a corpus or a study as matplotlib draws it: a dollar sign starts no formula."""
+    return str(text).replace("$", r"\$")
+
+
 def caption_below(study: Study, axes: Axes) -> None:
     """What the numbers are not, below the axis' label."""
     place = {"xytext": (0, -62), "textcoords": "offset points", "xycoords": "axes fraction", "annotation_clip": False}
-    axes.annotate(study.caption, (0, 0), fontsize=8, color="0.35", va="top", **place)
+    axes.annotate(plain(study.caption), (0, 0), fontsize=8, color="0.35", va="top", **place)
 
 
-def system_dots(axes: Axes, study: Study, rows: pd.DataFrame, value: str) -> None:
-    """One row per system: its value as a marker, its interval as a line."""
-    styles = system_styles(study)
-    titles = [s.title for s in study.systems.values()]
-    for k, name in enumerate(study.systems):
-        if titles[k] in rows.index:
-            row, colour = rows.loc[titles[k]], styles[name][0]
-            axes.plot(row[INTERVAL].astype(float), [k, k], color=colour, linewidth=2)
-            axes.plot(row[value], k, MARKERS[k % len(MARKERS)], color=colour, markersize=8, markeredgecolor="black")
-    axes.set_yticks(range(len(titles)), titles)
+def legend_and_caption(figure: Figure, axes: Axes, caption: str) -> None:
+    """The legend below a figure, however tall, and below the legend what the numbers are not."""
+    handles, labels = axes.get_legend_handles_labels()
+    bottom = 0.0
+    if handles:
+        legend = figure.legend(handles, labels, frameon=False, ncols=2, loc="upper left", bbox_to_anchor=(0, 0))
+        figure.draw_without_rendering()
+        bottom = legend.get_window_extent().transformed(figure.transFigure.inverted()).y0
+    figure.text(0.01, bottom, plain(caption), fontsize=8, color="0.35", ha="left", va="top")
+
+
+def titles_of(study: Study, systems: Collection[str]) -> str:
+    """The titles of systems, in the study's order."""
+    return plain(", ".join(s.title for name, s in study.systems.items() if name in systems))
+
+
+def system_dots(
+    axes: Axes, study: Study, rows: pd.DataFrame, value: str, titles: Sequence[str] | None = None
+) -> None:
+    """One row per system (or per title given): its value as a marker, its interval as a line, a wider one as a thin line."""
+    looks = {study.systems[name].title: (style[0], k) for k, (name, style) in enumerate(system_styles(study).items())}
+    titles = list(looks) if titles is None else titles
+    for y, title in enumerate(titles):
+        if title in rows.index:
+            row, (colour, k) = rows.loc[title], looks[title]
+            if WIDER[0] in row:
+                axes.plot(row[WIDER].astype(float), [y, y], color=colour, linewidth=1)
+            axes.plot(row[INTERVAL].astype(float), [y, y], color=colour, linewidth=3)
+            axes.plot(row[value], y, MARKERS[k % len(MARKERS)], color=colour, markersize=8, markeredgecolor="black")
+    axes.set_yticks(range(len(titles)), [plain(title) for title in titles])
     axes.set_ylim(len(titles) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)

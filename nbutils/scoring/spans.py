@@ -1,7 +1,4 @@
-"""How well predicted entities match gold ones: exact and partial precision, recall and F1, and tables over runs.
-
-Knows spans and arithmetic. Refuses predictions that do not belong to the gold documents.
-"""
+"""How well predicted entities match gold ones: exact and partial precision, recall and F1 over documents."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from nbutils.corpus import Document, Entity, Prediction, separated
+from nbutils.corpus import Document, Entity, Prediction, lines, separated
 
 PARTIAL_MODES = ("overlap", "half", "any")
 
@@ -168,6 +165,19 @@ def _best_credits(gold: list[Key], predicted: list[Key], mode: str) -> tuple[flo
         to_predicted = to_gold = (shared > 0) * (0.5 if mode == "half" else 1.0)
     rows, columns = linear_sum_assignment(to_predicted + to_gold, maximize=True)
     return float(to_predicted[rows, columns].sum()), float(to_gold[rows, columns].sum())
+
+
+def moved_at_random(document: Document, entities: Iterable[Entity], rng: np.random.Generator) -> tuple[Entity, ...]:
+    """Each entity at a random place of its line (or lines), its length and type kept: what guessing would mark.
+
+    A partial score of these is what chance gives; entities of crowded lines touch each other without any skill.
+    """
+    stretches, moved = lines(document.text), []
+    for e in entities:
+        touched = [span for span in stretches if span[0] < e.end and e.start < span[1]] or [(e.start, e.end)]
+        start = int(rng.integers(touched[0][0], max(touched[-1][1] - (e.end - e.start), touched[0][0]) + 1))
+        moved.append(replace(e, start=start, end=start + e.end - e.start))
+    return tuple(moved)
 
 
 def scores_by_label(

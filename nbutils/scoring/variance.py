@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-COMPONENTS = ("physician", "case", "rest")
-
 
 def mean_squares(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean squares and degrees of freedom of rows, columns and rest, of a two-way layout with one value a cell.
@@ -44,7 +42,7 @@ def _solve(squares: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def component_draws(cells: np.ndarray, *, n_boot: int = 1000, seed: int = 0) -> np.ndarray:
-    """Parametric bootstrap of the three variances, shape (n_boot, 3); its percentiles are their intervals.
+    """Generalised pivotal draws of the three variances, shape (n_boot, 3); their percentiles are the intervals.
 
     Mean square · df / σ² follows χ² with df degrees of freedom if the effects are normal. So values of σ² that agree
     with the data are drawn as mean square · df / χ², and solved as the estimates are (a generalised interval). Drawing

@@ -39,6 +39,9 @@ def _some_each_once(values: Listed) -> Listed:
 EACH_ONCE = AfterValidator(_some_each_once), Field(strict=False, json_schema_extra={"minItems": 1, "uniqueItems": True})
 Names = Annotated[Texts, *EACH_ONCE]
 Certainties = Annotated[tuple[Literal[CERTAINTIES], ...], *EACH_ONCE]
+Pair = Annotated[tuple[str, str], Field(strict=False)]  # a list of the file becomes a tuple
+Pairs = Annotated[tuple[Pair, ...], Field(strict=False)]
+Keys = Annotated[tuple[str, ...], *EACH_ONCE, Field(min_length=1, max_length=2)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Seeds = Annotated[tuple[Seed, ...], *EACH_ONCE]
 
@@ -60,14 +63,14 @@ class CorpusEntry:
     offsets: str | None = None
     join: str | None = None
     documents: str | None = None
-    # Two annotators' entities on some of its documents, in the same format; without `first` the corpus itself is the first.
-    first: str | None = None
-    second: str | None = None
+    first: str | None = None  # two annotators' entities on some of its documents, in the same format;
+    second: str | None = None  # without `first` the corpus itself is the first annotator's
 
     @property
     def reading(self) -> dict[str, Any]:
         """What `read_corpus` is told beside path and name."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("path", "first", "second", "unannotated")}
+        besides = ("path", "first", "second", "unannotated")
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in besides}
 
     @property
     def has_gold(self) -> bool:
@@ -106,6 +109,9 @@ class Study:
     seeds: Seeds = (0, 1, 2)
     split_seed: Seed = 0
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    cluster: Keys | None = None  # what groups notes that are alike, such as [patient]; None: every key that all notes carry
+    compare: Pairs = ()  # pairs of systems asked about; others: exploratory
+    margin: Annotated[float, Field(gt=0)] = 3.0  # points of F1 below which a difference does not matter
     checkpoint_steps: Count = 100  # optimiser steps between two checkpoints of a training that is under way
     caption: str = ""
     tiny: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # settings of the tiny models, if not theirs
@@ -172,6 +178,12 @@ def _study(source: Source, raw: dict[str, Any]) -> Study | None:
     _check_labels(source, raw, sound.values())
     seeds = study.seeds if study else (0,)
     systems = {name: _system(source, name, system, seeds) for name, system in rows.items()}
+    for k, pair in enumerate(study.compare if study else ()):
+        for name in pair:
+            if name not in systems:
+                source.problem(("compare", k), f'no system "{name}"{nearest(name, systems)}')
+        if pair[0] == pair[1]:
+            source.problem(("compare", k), "write two different systems, such as [bert, lora]")
     return study and replace(study, systems={name: system for name, system in systems.items() if system})
 
 

@@ -13,8 +13,9 @@ from scipy.stats import kstest
 from nbutils.analysis import significance as stats
 from nbutils.corpus import Corpus, Document, Entity, Prediction
 from nbutils.scoring import resampling
+from nbutils.scoring.evaluation import Evaluation
+from nbutils.scoring.intervals import f1_interval, f1_of, micro_f1, standard_error
 from nbutils.scoring.permutation import holm, permutation_test
-from nbutils.scoring.resampling import Evaluation, f1_interval, f1_of, micro_f1, standard_error
 from nbutils.scoring.spans import exact_scores
 from nbutils.study import runs
 from nbutils.study.corpora import evaluation_corpus, split

@@ -20,8 +20,8 @@ from nbutils import figures
 from nbutils.analysis import significance, stratification
 from nbutils.corpus import Corpus, Document, Entity
 from nbutils.scoring import variance
+from nbutils.scoring.evaluation import Evaluation
 from nbutils.scoring.permutation import spread_test
-from nbutils.scoring.resampling import Evaluation
 from nbutils.scoring.variance import variance_components
 from nbutils.study.file import Study, System
 

@@ -145,7 +145,8 @@ def bootstrapping(n_boot: int = 1000) -> pd.DataFrame:
     """
     import numpy as np
 
-    from nbutils.scoring.resampling import Evaluation, bootstrap
+    from nbutils.scoring.evaluation import Evaluation
+    from nbutils.scoring.resampling import bootstrap
     from tools.interval_coverage import crossed_notes, simulated
 
     notes = Evaluation(crossed_notes(), simulated(np.random.default_rng(0), np.zeros((3, 100))))

@@ -1,0 +1,85 @@
+"""Tables as notebooks show them: text to the left, numbers rounded once, intervals in one cell, "—" for what does not apply."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from IPython.display import HTML
+from pandas.io.formats.style import Styler
+
+from nbutils.analysis.significance import INTERVAL, WIDER
+
+NONE = "—"
+JOINED = {"95 %: these models": INTERVAL, "95 %: other trainings": WIDER}
+
+
+def show(frame: pd.DataFrame, digits: int = 1, **of_columns: int) -> HTML:
+    """The frame as HTML: row labels as columns of their own, each written once; `of_columns` are digits by column.
+
+    Columns that start with "p" and a blank or are "p" are p values, with four digits. Counts have none, and commas.
+    """
+    table = _rows_named(_intervals_joined(frame, digits))
+    numeric = [c for c in table.columns if table[c].dtype.kind in "if"]
+    for column in table.columns:
+        name = column if isinstance(column, str) else " ".join(filter(None, column))
+        n = 4 if name == "p" or name.startswith(("p ", "p,")) else of_columns.get(name, digits)
+        table[column] = [_cell(value, n) for value in table[column]]
+    uuid = f"{zlib.crc32(table.to_csv().encode()):08x}"[:5]
+    styler = Styler(table, cell_ids=False, uuid=uuid).hide(axis="index")
+    styler = styler.format(escape="html").format_index(escape="html", axis=1)
+    styler = styler.set_table_styles([{"selector": "th, td", "props": "text-align: left"}])
+    right = {c: [{"selector": "", "props": "text-align: right"}] for c in numeric}
+    return HTML(styler.set_table_styles(right, overwrite=False).to_html())
+
+
+def _intervals_joined(frame: pd.DataFrame, digits: int) -> pd.DataFrame:
+    table = frame.copy()
+    for name, (low, high) in JOINED.items():
+        if low in table.columns:
+            ends = zip(table[low], table[high], strict=True)
+            cells = [NONE if math.isnan(a) else f"[{a:,.{digits}f}, {b:,.{digits}f}]" for a, b in ends]
+            table.insert(table.columns.get_loc(low), name, cells)
+            table = table.drop(columns=[low, high])
+    return table
+
+
+def _rows_named(table: pd.DataFrame) -> pd.DataFrame:
+    """Row labels as the first columns, a repeated one left blank; a plain count of rows is left out."""
+    if isinstance(table.index, pd.RangeIndex) and table.index.name is None:
+        return table.reset_index(drop=True)
+    n_levels = table.index.nlevels
+    table = table.rename_axis([name or f"{'' if k == 0 else k}" for k, name in enumerate(table.index.names)])
+    labels = list(table.index.to_frame(index=False).itertuples(index=False, name=None))
+    table = table.reset_index()
+    for k in range(n_levels - 1):
+        same = [i > 0 and labels[i][: k + 1] == labels[i - 1][: k + 1] for i in range(len(labels))]
+        table.isetitem(k, pd.Series(["" if s else str(v) for s, v in zip(same, table.iloc[:, k], strict=True)], dtype=object))
+    return table
+
+
+def _cell(value: object, digits: int) -> str:
+    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
+        return NONE
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    if isinstance(value, int | np.integer):
+        return f"{value:,}"
+    return f"{value:,.{digits}f}" if isinstance(value, float) else str(value)
+
+
+def fold(html: HTML, title: str) -> HTML:
+    """A table that is closed until its title is clicked."""
+    return HTML(f"<details><summary>{title}</summary>{html.data}</details>")
+
+
+def by_title(titles: Mapping[str, str], frame: pd.DataFrame, level: str = "system") -> pd.DataFrame:
+    """The frame with systems by their titles instead of their names, in rows and in columns."""
+    if level in frame.index.names:
+        frame = frame.rename(index=titles, level=level if frame.index.nlevels > 1 else None)
+    if level in frame.columns.names:
+        frame = frame.rename(columns=titles, level=level if frame.columns.nlevels > 1 else None)
+    return frame.assign(**{level: frame[level].map(titles)}) if level in frame.columns else frame

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 UNMATCHED = -1
 GRAMS = (8, 4, 2)  # characters that must agree for the texts to be together again; the shorter ones are tried last
 CELLS = 4_000  # of the table for one stretch in between; a larger one stays unmatched but for its ends
-COPIES = 6  # that are looked for in one text
+COPIES = 5  # that are looked for in one text
 SPARSE = 0.5  # what a character of a copy costs; where fewer than so many of them are of the source, a copy ends
 STEPS = 1_000_000_000  # of one character with one other; longer texts are not searched for copies
 
@@ -118,24 +118,23 @@ def copies(source: str, written: str) -> list[tuple[int, int]]:
     """
     if not source or len(source) * len(written) > STEPS:
         return []
-    first = _densest(source, written, 0, len(written), from_end=False)
-    stretches = [first] if first else []
+    stretches = [_densest(source, written, 0, len(written), from_end=False)]
     regions = [(0, len(written))]
     while regions and len(stretches) <= COPIES:
         start, stop = regions.pop()
-        if 2 * (stop - start) >= len(source) and (stretch := _densest(source, written, start, stop, from_end=True)):
-            stretches.append(stretch)
-            regions += [(start, stretch[0]), (stretch[1], stop)]
+        if 2 * (stop - start) >= len(source):
+            begin, end = _densest(source, written, start, stop, from_end=True)
+            if 4 * (end - begin) >= len(source):  # else there is nothing better beside it
+                stretches.append((begin, end))
+                regions += [(start, begin), (end, stop)]
     return [(start, stop) for start, stop in dict.fromkeys(stretches) if 4 * (stop - start) >= len(source)]
 
 
-def _densest(source: str, written: str, start: int, stop: int, *, from_end: bool) -> tuple[int, int] | None:
+def _densest(source: str, written: str, start: int, stop: int, *, from_end: bool) -> tuple[int, int]:
     """The best stretch of written[start:stop], of several equal ones the shortest last (or else first) one."""
     for backwards in (from_end, not from_end):
         chosen = written[start:stop]
         n = _best_length(source[::-1] if backwards else source, chosen[::-1] if backwards else chosen)
-        if n == 0:
-            return None
         start, stop = (stop - n, stop) if backwards else (start, start + n)
     return start, stop
 
@@ -160,5 +159,7 @@ def _common_lengths(source: str, written: str) -> list[int]:
     for character in written:
         if equal := row & places.get(character, 0):
             row = ((row + equal) | (row - equal)) & everything
-        lengths.append(len(source) - row.bit_count())
+            lengths.append(len(source) - row.bit_count())
+        else:
+            lengths.append(lengths[-1])
     return lengths

@@ -159,15 +159,13 @@ def _aligned(
 ) -> _Copy:
     """A stretch of the answer read for itself; it is widened where the note's beginning or end is missing in it."""
     inside = matched(source, written[start:stop])
-    places = [(i, j) for j, i in enumerate(inside) if i != UNMATCHED]
-    if places and (start > 0 or stop < len(written)):
-        (first, _), (last, _) = places[0], places[-1]
-        missing = (first, len(source) - 1 - last)
-        wider = (max(start - 2 * missing[0], 0), min(stop + 2 * missing[1], len(written)))
+    known = [i for i in inside if i != UNMATCHED]
+    if known and stop - start < len(written):
+        wider = max(start - 2 * known[0], 0), min(stop + 2 * (len(source) - 1 - known[-1]), len(written))
         if wider != (start, stop):
             start, stop = wider
             inside = matched(source, written[start:stop])
-            places = [(i, j) for j, i in enumerate(inside) if i != UNMATCHED]
+    places = [j for j, i in enumerate(inside) if i != UNMATCHED]
     match = [UNMATCHED] * start + inside + [UNMATCHED] * (len(written) - stop)
     ledger: Counter[str] = Counter()
     own = [tag for tag in tags if (start < tag.at <= stop if tag.closes else start <= tag.at < stop)]
@@ -181,7 +179,7 @@ def _aligned(
             ledger["entity altered"] += 1
         entities.append(Entity(spans[place[0]][0], spans[place[1] - 1][1], label))
     sound = _sound(entities, ledger)
-    begin, end = (start + places[0][1], start + places[-1][1] + 1) if places else (start, start)
+    begin, end = (start + places[0], start + places[-1] + 1) if places else (start, start)
     return _Copy(begin, end, match, len(places), sound, ledger)
 
 

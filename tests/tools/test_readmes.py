@@ -11,7 +11,7 @@ from tools import readmes, report
 def test_a_readme_shows_the_table_of_the_demo(name):
     text = (ROOT / name).read_text(encoding="utf-8")
     table = report.result_table(ROOT / "figures" / "demo")
-    assert readmes.shown("result", text) == table, "run `make readme`"
+    assert readmes.shown("result", text) == table, "run `make reference`"
 
 
 def test_both_readmes_name_the_same_commands_and_have_the_same_sections():

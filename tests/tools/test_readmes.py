@@ -35,3 +35,9 @@ def test_a_readme_without_marks_is_refused_and_none_is_changed(tmp_path):
     with pytest.raises(DataError, match="the marks"):
         readmes.fill("result", "| new |", tmp_path)
     assert "new" not in (tmp_path / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_lessons_stick_holds_wheels_and_no_sources():
+    """Three locked packages come as sources only, which cannot be built without a connection."""
+    lesson = (ROOT / "docs" / "teaching.md").read_text(encoding="utf-8")
+    assert "pip wheel -r requirements.lock" in lesson and "pip download" not in lesson

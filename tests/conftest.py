@@ -49,10 +49,6 @@ def whole_corpus(name: str) -> Corpus:
     return read_corpus(JMED / f"{name}.csv", "jmed")
 
 
-def pytest_addoption(parser):
-    parser.addoption("--strict-outputs", action="store_true", help="fail for a notebook that has no outputs to compare")
-
-
 @pytest.fixture(scope="session")
 def notes() -> tuple[Document, ...]:
     return tuple(note(k) for k in range(12))

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 
 from nbutils import ROOT
@@ -35,8 +36,8 @@ def open_corpus(study: Study, name: str) -> Corpus:
     if name in private_names(study):
         corpus = replace(corpus, private=True)
     # No path of this machine, since notebooks show them.
-    elsewhere = f"{path if path.is_dir() else path.parent}/"
-    notices = tuple(notice.replace(f"{ROOT}/", "").replace(elsewhere, "") for notice in corpus.notices)
+    shown = {f"{ROOT}/": "", f"{path if path.is_dir() else path.parent}/": "", str(path): path.name}
+    notices = tuple(reduce(lambda text, pair: text.replace(*pair), shown.items(), n) for n in corpus.notices)
     corpus = replace(corpus, notices=notices)
     chosen = select(corpus, study.labels, study.certainties, certainty_in_type=study.certainty_in_type)
     if any(d.entities for d in corpus) and not any(d.entities for d in chosen):

@@ -11,7 +11,9 @@ from nbutils import ROOT
 from nbutils.corpus import Corpus
 from nbutils.corpus.formats import read_corpus, write_medtxt
 from nbutils.study import systems
+from nbutils.study.execute import execute
 from nbutils.study.file import load_study
+from nbutils.taggers import models  # noqa: F401  (its ROOT is replaced)
 
 STUDY = """
 corpora: {{CR: {{path: {folder}/cr.xml}}}}
@@ -27,7 +29,9 @@ systems:
 def study(tmp_path, monkeypatch):
     write_medtxt(Corpus("CR", read_corpus(ROOT / "data" / "cr").documents[:5]), tmp_path / "cr.xml")
     (tmp_path / "s.yaml").write_text(STUDY.format(folder=tmp_path), encoding="utf-8")
-    monkeypatch.setattr(systems, "ROOT", tmp_path)
+    for name, module in list(sys.modules.items()):
+        if name.startswith("nbutils") and getattr(module, "ROOT", None) == ROOT:
+            monkeypatch.setattr(module, "ROOT", tmp_path)
     return load_study(tmp_path / "s.yaml")
 
 
@@ -98,8 +102,6 @@ def test_a_number_of_threads_that_a_person_chose_is_kept(study, threads, monkeyp
 
 
 def test_training_a_tiny_model_warns_of_nothing(study, capfd, recwarn):
-    from nbutils.study.execute import execute
-
     execute(study, "bert", "CR", 0, runs=systems.ROOT / "runs", progress=False)
     assert not [w for w in recwarn if "gradient_checkpointing" in str(w.message)]
     assert "LOAD REPORT" not in capfd.readouterr().err and "torch" in sys.modules

@@ -11,7 +11,7 @@ from tools import readmes, report
 def test_a_readme_shows_the_table_of_the_demo(name):
     text = (ROOT / name).read_text(encoding="utf-8")
     table = report.result_table(ROOT / "figures" / "demo")
-    assert readmes.shown("result", text) == table, "run `make readme`"
+    assert readmes.shown("result", text) == table, "run `make reference`"
 
 
 def test_both_readmes_name_the_same_commands_and_have_the_same_sections():
@@ -35,3 +35,9 @@ def test_a_readme_without_marks_is_refused_and_none_is_changed(tmp_path):
     with pytest.raises(DataError, match="the marks"):
         readmes.fill("result", "| new |", tmp_path)
     assert "new" not in (tmp_path / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_lessons_stick_holds_wheels_and_no_sources():
+    """Three locked packages come as sources only, which cannot be built without a connection."""
+    lesson = (ROOT / "docs" / "teaching.md").read_text(encoding="utf-8")
+    assert "pip wheel -r requirements.lock" in lesson and "pip download" not in lesson

@@ -10,7 +10,7 @@ import pandas as pd
 
 from nbutils.analysis.paper import paper_table
 from nbutils.corpus import Corpus, lines
-from nbutils.privacy import shown
+from nbutils.privacy import shown, shown_fact
 
 
 def line_lengths(corpus: Corpus) -> list[int]:
@@ -99,7 +99,7 @@ def top_entities(corpus: Corpus, by: str = "case", n: int = 3) -> pd.DataFrame:
     groups: dict[str, Counter[str]] = {}
     titles: dict[str, str] = {}
     for document in corpus:
-        group = document.meta.get(by, "")
+        group = shown_fact(document, by)
         document = shown(document)
         titles.setdefault(group, document.meta.get("title", ""))
         groups.setdefault(group, Counter()).update(document.surface(e) for e in document.entities)

@@ -14,7 +14,7 @@ import pandas as pd
 from nbutils.analysis.significance import INTERVAL, Evaluated, above_floor
 from nbutils.corpus import Corpus, Document
 from nbutils.files import DataError
-from nbutils.privacy import shown
+from nbutils.privacy import hidden, shown
 from nbutils.scoring.evaluation import GROUPS, Evaluation, f1_of, groups
 from nbutils.scoring.permutation import holm, spread_test
 from nbutils.scoring.variance import component_draws, variance_components
@@ -92,7 +92,8 @@ def stratum_table(chosen: Mapping[str, Evaluation], by: str) -> pd.DataFrame:
 def _name(document: Document, by: str) -> str:
     """What a stratum is called where it is shown: a case by its title, others by the name in the file."""
     facts = shown(document).meta
-    return facts.get("title") or facts[by] if by == "case" else facts[by]
+    titled = by == "case" and not hidden(document.private)  # covered titles look alike
+    return facts.get("title") or facts[by] if titled else facts[by]
 
 
 def box_table(strata: pd.DataFrame, value: str = "mean of notes") -> pd.DataFrame:

@@ -12,7 +12,7 @@ import ipywidgets as widgets
 from IPython.display import HTML
 
 from nbutils.corpus import Corpus, Document, Prediction
-from nbutils.privacy import shown
+from nbutils.privacy import shown, shown_fact, shown_id
 from nbutils.study.runs import Run
 from nbutils.views import html
 
@@ -95,7 +95,7 @@ class _Browser:
 
     def __init__(self, corpus: Corpus, found: Found, titles: Mapping[str, str]):
         self.corpus, self.found, self.titles = corpus, found, titles
-        self.documents = {d.id: d for d in corpus}
+        self.documents = {shown_id(d): d for d in corpus}  # what a widget holds may be saved with the notebook
         self.groups = {key: self._menu(key) for key in GROUPS if any(d.meta.get(key) for d in corpus)}
         self.note = widgets.Dropdown(description="note")
         self.way = widgets.ToggleButtons(
@@ -122,13 +122,13 @@ class _Browser:
         self._show()
 
     def _menu(self, key: str) -> widgets.Dropdown:
-        values = sorted({d.meta.get(key, "") for d in self.corpus})
+        values = sorted({shown_fact(d, key) for d in self.corpus})
         return widgets.Dropdown(options=[(ALL, ALL), *((v or "(none)", v) for v in values)], value=ALL, description=key)
 
     def _choose_notes(self) -> None:
         """The notes of the chosen case and physician; of a private corpus none is open until one is chosen."""
         wanted = {key: menu.value for key, menu in self.groups.items() if menu.value != ALL}
-        ids = [d.id for d in self.corpus if all(d.meta.get(key, "") == value for key, value in wanted.items())]
+        ids = [id for id, d in self.documents.items() if all(shown_fact(d, k) == value for k, value in wanted.items())]
         first = [("choose a note …", None)] if self.corpus.private or not ids else []
         keep = self.note.value if self.note.value in ids else first[0][1] if first else ids[0]
         self.ids = ids

@@ -32,10 +32,14 @@ help:  ## list the commands
 ##@ Start
 install: .venv/installed  ## create .venv with the locked versions (2-3 GB, minutes; every command does it first)
 
-.venv/installed: requirements.lock pyproject.toml
+.venv/installed: torch.lock requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; install it and run make again."; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r torch.lock
+	@# Wheels that were built for a stick (PIP_NO_INDEX, docs/teaching.md) have hashes of their own.
+	@sed -e '/--hash=/d' -e 's/ \\$$//' requirements.lock > .venv/versions.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	  -r $$(test -n "$$PIP_NO_INDEX" && echo .venv/versions.txt || echo requirements.lock)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -80,7 +84,7 @@ models: install  ## download a study's models once, as safetensors (gigabytes), 
 slurm: .venv/slurm  ## install what `make study PROFILE=slurm` needs besides
 
 .venv/slurm: .venv/installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -c requirements.lock -e ".[slurm]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -c .venv/versions.txt -e ".[slurm]"
 	@touch $@
 
 ##@ Maintainers

@@ -40,4 +40,4 @@ def test_a_readme_without_marks_is_refused_and_none_is_changed(tmp_path):
 def test_the_lessons_stick_holds_wheels_and_no_sources():
     """Three locked packages come as sources only, which cannot be built without a connection."""
     lesson = (ROOT / "docs" / "teaching.md").read_text(encoding="utf-8")
-    assert "pip wheel -r requirements.lock" in lesson and "pip download" not in lesson
+    assert "pip wheel -r torch.lock" in lesson and "-r requirements.lock -w wheels" in lesson and "pip download" not in lesson

@@ -16,9 +16,13 @@ def normal(requirement: str) -> str:
     return f"{re.sub('[-_.]+', '-', name).lower()}=={version}"
 
 
+def pins(name: str) -> set[str]:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    return {normal(pin) for pin in re.findall(r"^[\w.-]+==[\w.]+", text, re.MULTILINE)}
+
+
 def locked() -> set[str]:
-    lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
-    return {normal(line) for line in lines if line and not line.startswith("#")}
+    return pins("requirements.lock") | pins("torch.lock")
 
 
 def test_every_direct_dependency_is_pinned_exactly():
@@ -40,8 +44,18 @@ def test_the_conda_environment_has_the_same_versions():
     assert set(pip) == DIRECT
 
 
-def test_torch_is_pinned_and_no_lock_line_asks_for_another_build():
-    assert "torch==2.13.0" in locked()
+def test_every_locked_package_but_torch_carries_the_hashes_of_its_files():
+    entries = re.split(r"\n(?=[\w.-]+==)", (ROOT / "requirements.lock").read_text(encoding="utf-8"))[1:]
+    assert len(entries) > 100
+    for entry in entries:
+        first, *hashes = entry.rstrip("\n").split(" \\\n")
+        assert re.fullmatch(r"[\w.-]+==[\w.]+", first), first
+        assert hashes and all(re.fullmatch(r"    --hash=sha256:[0-9a-f]{64}", h) for h in hashes), first
+
+
+def test_torch_and_what_it_needs_are_installed_first_by_version():
+    assert "torch==2.13.0" in pins("torch.lock") and "torch==2.13.0" not in pins("requirements.lock")
+    assert pins("torch.lock") - {"torch==2.13.0"} <= pins("requirements.lock")
     assert not any("+" in line or "@" in line for line in locked())
 
 

@@ -60,14 +60,14 @@ class CorpusEntry:
     offsets: str | None = None
     join: str | None = None
     documents: str | None = None
-    # Two annotators' entities on some of its documents, in the same format; without `first` the corpus itself is the first.
+    # Two annotators' entities on some of its documents, in the same format; without `first` the corpus is the first.
     first: str | None = None
     second: str | None = None
 
     @property
     def reading(self) -> dict[str, Any]:
         """What `read_corpus` is told beside path and name."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("path", "first", "second", "unannotated")}
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("path", "first", "second")}
 
     @property
     def has_gold(self) -> bool:

@@ -69,7 +69,7 @@ class CorpusEntry:
     @property
     def reading(self) -> dict[str, Any]:
         """What `read_corpus` is told beside path and name."""
-        besides = ("path", "first", "second", "unannotated")
+        besides = ("path", "first", "second")
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in besides}
 
     @property

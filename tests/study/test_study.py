@@ -288,6 +288,14 @@ def test_a_corpus_without_annotations_is_neither_learned_from_nor_scored(tmp_pat
         assert f", without entities to {use}" in problems(tmp_path, f"{text}{key}: [A, B]\n")[0]
 
 
+def test_a_corpus_without_entities_opens_when_the_study_says_that_it_is_unannotated(tmp_path):
+    (tmp_path / "n.jsonl").write_text('{"id": "1", "text": "発熱なし。", "entities": []}\n', encoding="utf-8")
+    text = GOOD.replace("{path: data/pn}", f"{{path: {tmp_path}/n.jsonl, format: jsonl}}")
+    with pytest.raises(DataError, match="unannotated: true"):
+        open_corpora(loaded(tmp_path, text))
+    assert len(open_corpora(loaded(tmp_path, text.replace("jsonl}", "jsonl, unannotated: true}")))["B"]) == 1
+
+
 def test_reading_a_study_loads_neither_torch_nor_pandas(tmp_path):
     script = (
         "import sys; from nbutils.study.file import load_study; load_study('studies/demo.yaml'); "

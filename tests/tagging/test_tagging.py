@@ -293,7 +293,7 @@ def test_no_error_or_record_quotes_a_note(run, finder, tmp_path, capsys):
     where = ["--run", str(run), "--notes", str(write_notes(tmp_path / "n.jsonl")), "--out", str(tmp_path / "out")]
     assert __main__.main(where) == 1
     said = capsys.readouterr()
-    assert 'notes "n00000" to "n00003": the tagger failed (ValueError in test_tag.py' in said.err
+    assert 'notes "n00000" to "n00003": the tagger failed (ValueError in test_tagging.py' in said.err
     finder()
     assert __main__.main(where) == 0
     said = said.err + capsys.readouterr().out + (tmp_path / "out" / "tagging.json").read_text(encoding="utf-8")

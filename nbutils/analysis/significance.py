@@ -10,10 +10,11 @@ from itertools import combinations, permutations
 
 import numpy as np
 import pandas as pd
+from scipy.stats import f
 
 from nbutils.files import DataError
 from nbutils.scoring.evaluation import Evaluation, document_counts
-from nbutils.scoring.intervals import SCALES, Estimate, contrast, f1_interval
+from nbutils.scoring.intervals import SCALES, Estimate, contrast, f1_interval, variance_by
 from nbutils.scoring.permutation import holm, permutation_test
 from nbutils.study.file import Study, nearest
 from nbutils.study.results import Results
@@ -140,7 +141,7 @@ def comparison_table(study: Study, evaluated: Evaluated, *, n_permutations: int 
     """Is one system better? Differences of F1 in every setting, both intervals, and paired permutation tests.
 
     `asked` are the pairs of the study's `compare`: Holm's p is over them. Other pairs are exploratory and have none,
-    unless the study names no pair. `p` swaps whole groups of notes (the largest p, if there are two groupings), `p by
+    unless the study names no pair. `p` swaps whole groups of notes (`group_p`), `p by
     note` single notes, `p, other trainings` is that of the wider interval.
     """
     rows = []
@@ -165,11 +166,16 @@ def comparison_table(study: Study, evaluated: Evaluated, *, n_permutations: int 
 
 
 def group_p(a: Evaluation, b: Evaluation, *, n_permutations: int = 10_000, seed: int = 0) -> float:
-    """p of `permutation_test` with the groups of the notes swapped as a whole; with two groupings the larger p."""
-    return max(
-        permutation_test(a.counts, b.counts, groups=codes, n_permutations=n_permutations, seed=seed)[1]
-        for codes in (a.groups.values() or [None])
-    )
+    """p of `permutation_test` with groups of notes swapped as a whole. Of two groupings it is the first, unless the
+    difference varies more by the second than chance makes likely (above the 90 % point of F), since only a swap of what
+    varies together keeps it together."""
+    groupings = list(a.groups.values())
+    codes = groupings[0] if groupings else None
+    if len(groupings) == 2:
+        first, second = (variance_by([(1, a), (-1, b)], codes) for codes in groupings)
+        if second > first * f.ppf(0.9, groupings[1].max(), groupings[0].max()):
+            codes = groupings[1]
+    return permutation_test(a.counts, b.counts, groups=codes, n_permutations=n_permutations, seed=seed)[1]
 
 
 def target_matched_table(results: Results, evaluated: Evaluated) -> pd.DataFrame:

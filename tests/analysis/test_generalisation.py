@@ -156,7 +156,7 @@ def counts():
 
 
 def test_a_dictionary_knows_nothing_of_a_case_it_never_saw(counts):
-    f1 = generalisation.regime_table(counts, n_boot=20).loc["dictionary"]["F1 (%)"]
+    f1 = generalisation.regime_table(counts).loc["dictionary"]["F1 (%)"]
     assert f1[ID] > 0 and f1["without the case"] == f1[NEITHER] == f1[OOD] == 0
 
 
@@ -181,8 +181,8 @@ def test_counts_are_those_of_the_score(counts):
 
 
 def test_the_gap_is_the_difference_of_the_scores_and_its_parts_add_up(counts):
-    f1 = generalisation.regime_table(counts, n_boot=20)["F1 (%)"]
-    change = generalisation.gap_table(counts, n_boot=20)["change of F1 (points)"]
+    f1 = generalisation.regime_table(counts)["F1 (%)"]
+    change = generalisation.gap_table(counts)["change of F1 (points)"]
     for tagger in ("CRF", "dictionary"):
         assert change[tagger, WHOLE] == pytest.approx(f1[tagger, OOD] - f1[tagger, ID])
         assert change[tagger, WHOLE] == pytest.approx(change[tagger, NEITHER] + change[tagger, BEYOND])
@@ -191,13 +191,13 @@ def test_the_gap_is_the_difference_of_the_scores_and_its_parts_add_up(counts):
 def test_the_order_of_the_rows_does_not_matter(counts):
     order = list(counts.index)
     random.Random(0).shuffle(order)
-    shuffled = generalisation.regime_table(counts.loc[order], n_boot=50).sort_index()
-    pd.testing.assert_frame_equal(shuffled, generalisation.regime_table(counts, n_boot=50).sort_index())
+    shuffled = generalisation.regime_table(counts.loc[order]).sort_index()
+    pd.testing.assert_frame_equal(shuffled, generalisation.regime_table(counts).sort_index())
 
 
 def test_a_regime_that_changes_nothing_takes_nothing_surely():
     same = pd.concat([one_tagger(regime) for regime in (ID, OOD)])
-    row = generalisation.gap_table(same, n_boot=50).loc[("CRF", WHOLE)]
+    row = generalisation.gap_table(same).loc[("CRF", WHOLE)]
     assert row["change of F1 (points)"] == row["95 % from"] == row["95 % to"] == 0
 
 
@@ -210,7 +210,7 @@ def one_tagger(regime):
 
 
 def test_the_figure_has_a_bar_a_regime_and_tagger_and_says_where_the_gap_is(counts):
-    table, gaps = generalisation.regime_table(counts, n_boot=20), generalisation.gap_table(counts, n_boot=20)
+    table, gaps = generalisation.regime_table(counts), generalisation.gap_table(counts)
     (axes,) = figures.generalisation.gap_decomposed(STUDY, table, gaps).axes
     assert len(axes.patches) == len(table) == 10
     assert f"{gaps.loc[('CRF', WHOLE), 'change of F1 (points)']:+.1f} points" in axes.get_title(loc="left")
@@ -218,7 +218,7 @@ def test_the_figure_has_a_bar_a_regime_and_tagger_and_says_where_the_gap_is(coun
 
 def test_without_groups_the_figure_does_not_speak_of_what_leaks():
     same = pd.concat([one_tagger(regime) for regime in (ID, OOD)])
-    table, gaps = generalisation.regime_table(same, n_boot=20), generalisation.gap_table(same, n_boot=20)
+    table, gaps = generalisation.regime_table(same), generalisation.gap_table(same)
     (axes,) = figures.generalisation.gap_decomposed(STUDY, table, gaps).axes
     assert "leak" not in axes.get_title(loc="left")
 
@@ -286,14 +286,14 @@ def test_one_changed_entity_makes_kept_results_stale():
     corpus = one_name_a_case()
     first = corpus.documents[0]
     changed = Corpus("PN", (Document(first.id, first.text, (), first.meta), *corpus.documents[1:]))
-    assert generalisation._fingerprint([corpus], []) != generalisation._fingerprint([changed], [])
+    assert generalisation.made_from([corpus], []) != generalisation.made_from([changed], [])
 
 
 def test_a_note_called_na_keeps_its_name_when_it_is_read_again(tmp_path):
     path = tmp_path / "rows.csv"
     rows = pd.DataFrame({"document": ["NA", "007"], "case": ["", "01"], "f1": [0.1, 1 / 3]})
-    computed = generalisation._kept(path, "x", lambda: rows)
-    again = generalisation._kept(path, "x", lambda: None)
+    computed = generalisation.kept_or_computed(path, "x", lambda: rows)
+    again = generalisation.kept_or_computed(path, "x", lambda: None)
     assert list(again["document"]) == ["NA", "007"] and list(again["case"]) == ["", "01"]
     assert list(again["f1"]) == list(computed["f1"]) == [0.1, 0.3333]
 
@@ -301,8 +301,8 @@ def test_a_note_called_na_keeps_its_name_when_it_is_read_again(tmp_path):
 def test_results_are_read_from_the_reference_and_new_ones_are_written_to_runs_alone(tmp_path):
     reference, own = tmp_path / "reference.csv", tmp_path / "own.csv"
     rows = pd.DataFrame({"document": ["a"], "f1": [1.0]})
-    generalisation._kept(reference, "x", lambda: rows)
-    assert len(generalisation._kept([reference, own], "x", lambda: None)) == 1 and not own.exists()
+    generalisation.kept_or_computed(reference, "x", lambda: rows)
+    assert len(generalisation.kept_or_computed([reference, own], "x", lambda: None)) == 1 and not own.exists()
     before = reference.read_bytes()
-    generalisation._kept([reference, own], "y", lambda: rows)
+    generalisation.kept_or_computed([reference, own], "y", lambda: rows)
     assert own.exists() and reference.read_bytes() == before

@@ -65,11 +65,11 @@ def example(tmp_path):
     return runs.read_runs(tmp_path, "s"), corpora
 
 
-def test_exactness_costs_what_was_found_with_other_borders(example):
+def test_partial_credit_is_given_for_other_boundaries_and_stands_beside_chance(example):
     row = main_result.partial_table(Results(STUDY, example[1], example[0])).loc[("A", "CR", "PN")]
     assert row["exact (%)"] == pytest.approx((100 + 200 / 3) / 2) and row["any (%)"] == 100
-    assert row["any − exact (points)"] == pytest.approx(100 / 6)
     assert row["exact (%)"] < row["half (%)"] < row["overlap (%)"] < row["any (%)"]
+    assert row["any by chance (%)"] <= row["any (%)"] and row["overlap by chance (%)"] <= row["overlap (%)"]
 
 
 def test_names_are_counted_by_how_often_the_training_part_marks_them(example):

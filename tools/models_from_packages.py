@@ -273,8 +273,8 @@ def check_encoder(folder: Path) -> None:
     Raises:
         DataError: they are not.
     """
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModel.from_pretrained(folder, add_pooling_layer=False).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    model = AutoModel.from_pretrained(folder, add_pooling_layer=False, trust_remote_code=False).eval()
     means = [model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].mean(0) for text in
              (*REPORTS, ELSEWHERE)]  # fmt: skip
     alike, *unlike = (float(torch.cosine_similarity(means[a], means[b], dim=0)) for a, b in ((0, 1), (0, 2), (1, 2)))
@@ -289,7 +289,8 @@ def check_language_model(folder: Path) -> None:
     Raises:
         DataError: it does not.
     """
-    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False).eval()
     ids = tokenizer(SENTENCE, return_tensors="pt")["input_ids"]
     perplexity = math.exp(float(model(input_ids=ids, labels=ids).loss))
     prompt = tokenizer.apply_chat_template(

@@ -164,7 +164,6 @@ class Source:
                         inner = inner[step]
                     inner[key] = self._plain[*place, *above, key]
 
-
     def _is_word(self, error: Any, place: Place) -> bool:
         """Whether text is wanted and a word stands there; null is one in a list of names only."""
         wanted = error["type"] == "string_type" and (error["input"] is not None or isinstance(error["loc"][-1], int))

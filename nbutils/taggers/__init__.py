@@ -51,17 +51,17 @@ KINDS = {
 }
 
 
-def load(kind: str, folder: str | Path) -> Tagger:
-    """A tagger as its `save` left it.
+def load(kind: str, folder: str | Path, *context: Iterable[Document]) -> Tagger:
+    """A tagger as its `save` left it; `context` is what a kind's own `load` needs besides, such as notes to show.
 
     Raises:
         DataError: there is none, or its files are cut, changed, or not those of this kind.
     """
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise DataError(f'{folder}: there is no kind of system "{kind}"; known are {", ".join(KINDS)}')
     module = import_module(KINDS[kind].module)
     try:
-        return module.load(Path(folder))
+        return module.load(Path(folder), *context)
     except DataError:
         raise
     except Exception as error:  # whatever a library says of files that are not as they were saved

@@ -170,7 +170,7 @@ class IclSettings:
         if {*names} & {"model", "messages", "temperature", "stream", "n"} or len({*names}) < len(names):
             raise ValueError("limit_name, seed_name: write the server's own names of two parameters, or null")
         if self.limit_name is None and (self.budget is not None or self.budget_tokens is not None):
-            raise ValueError("budget: cannot hold for answers without a limit; give limit_name, or leave out the budget")
+            raise ValueError("budget: cannot hold for answers without a limit; give limit_name, or leave budget out")
         if self.budget is not None and not self.price:
             raise ValueError("budget: needs a price to be counted in; add price, or use budget_tokens")
         if self.endpoint is not None and self.decoding == "copy":

@@ -16,14 +16,13 @@ import traceback
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
 from tqdm.auto import tqdm
 
-from nbutils import ROOT
+from nbutils import ROOT, taggers
 from nbutils.corpus import MEDTXT_TAGS, Corpus, Document, Entity, fingerprint, problems, separated
 from nbutils.corpus.formats import (
     MEDTXT_HEAD,
@@ -99,7 +98,7 @@ def _recipe_of(out: Path) -> str | None:
 
 
 def _check_model(run: Run) -> None:
-    if run.record.get("kind") not in KINDS or not (run.folder / "model" / "settings.json").exists():
+    if run.record.get("kind") not in [*KINDS] or not (run.folder / "model" / "settings.json").exists():
         raise DataError(f"{run.folder}: this run has no model to tag with; run its study again with `make study`")
     _check_endpoint(run)
 
@@ -154,16 +153,9 @@ def load(run: Run) -> Tagger:
         DataError: its model cannot be loaded; or notes may not be sent to the endpoint that it asks.
     """
     _check_model(run)
-    try:
-        module = import_module(KINDS[run.record["kind"]].module)
-        if shown := _settings(run).get("shot_documents"):
-            return module.load(run.folder / "model", _training_corpus(run, len(shown)))
-        return module.load(run.folder / "model")
-    except DataError:
-        raise
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise DataError(f"{run.folder}/model: the model cannot be loaded ({reason}); run its study again") from None
+    shown = _settings(run).get("shot_documents")
+    context = [_training_corpus(run, len(shown))] if shown else []
+    return taggers.load(run.record["kind"], run.folder / "model", *context)
 
 
 # --- tagging in batches ----------------------------------------------------------------------------------------------

@@ -140,7 +140,8 @@ def test_code_that_a_model_brings_along_does_not_run_whatever_a_person_would_ans
 
 
 def test_an_unknown_kind_is_one_sentence(tmp_path):
-    assert "known are crf" in refused("no such", tmp_path)
+    for kind in ("no such", ["crf"], None, {}):
+        assert "known are crf" in refused(kind, tmp_path)
     assert "no model" in refused("crf", tmp_path)
 
 

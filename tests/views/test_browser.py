@@ -96,7 +96,7 @@ def test_no_text_becomes_markup_in_any_view(way):
 def test_a_private_note_is_covered_until_a_person_lifts_the_cover(monkeypatch):
     shown = opened(private=True)
     assert "No note is open" in shown.page.value
-    shown.note.value = "n2"  # a word that the legend does not hold
+    shown.note.value = "note 2"  # whose word the legend does not hold
     assert "咳嗽" not in str(shown.box.get_state()) + shown.page.value and "■■" in shown.page.value
     assert "咳嗽" not in browser.static_view(corpus(private=True), "n2", FOUND).data
     monkeypatch.setitem(privacy._State, "revealed", True)
@@ -117,5 +117,5 @@ def test_a_corpus_without_cases_has_no_menu_for_them():
 
 def test_the_menu_of_a_private_corpus_covers_the_titles_of_its_notes():
     assert ("n2 · 肺炎", "n2") in opened().note.options
-    assert ("n2 · ■■", "n2") in opened(private=True).note.options
+    assert ("note 2 · ■■", "note 2") in opened(private=True).note.options
     assert "肺炎" not in str(opened(private=True).box.get_state())

@@ -11,7 +11,7 @@ from typing import Any
 
 from nbutils import ROOT
 from nbutils.corpus import fingerprint
-from nbutils.study.corpora import evaluation_corpus, open_corpora, split
+from nbutils.study.corpora import evaluation_corpus, open_corpora, private_names, split
 from nbutils.study.file import Study
 from nbutils.study.runs import (
     Run,
@@ -91,6 +91,9 @@ def execute(
     if (used := getattr(tagger, "used", None)) is not None:
         about["tokens"] = {"notes": n_notes, **asdict(used)}
     tagger.save(folder / "model")
+    if private_names(study):  # a model holds words of the notes it learned from
+        for path in folder.rglob("*"):
+            path.chmod(0o700 if path.is_dir() else 0o600)
     costs: dict[str, Any] = {"model_size": model_size(tagger, folder / "model")}
     if not chosen.settings.get("endpoint"):  # answers from elsewhere are paid, and come from the cache the second time
         costs["latency"] = {"corpus": name} | latency(tagger, target.documents)

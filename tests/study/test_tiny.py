@@ -105,3 +105,10 @@ def test_training_a_tiny_model_warns_of_nothing(study, capfd, recwarn):
     execute(study, "bert", "CR", 0, runs=systems.ROOT / "runs", progress=False)
     assert not [w for w in recwarn if "gradient_checkpointing" in str(w.message)]
     assert "LOAD REPORT" not in capfd.readouterr().err and "torch" in sys.modules
+
+
+def test_a_run_on_private_notes_from_a_notebook_is_for_its_owner_alone(study):
+    corpora = {name: replace(entry, private=True) for name, entry in study.corpora.items()}
+    run = execute(replace(study, corpora=corpora), "crf", "CR", 0, runs=systems.ROOT / "runs", progress=False)
+    files = [path for path in run.folder.rglob("*") if path.is_file() and path.name != "run.json"]
+    assert len(files) >= 2 and all(path.stat().st_mode & 0o077 == 0 for path in files)

@@ -28,7 +28,7 @@ _FACE = {
     "save_figure": "nbutils.figures.style",
     "provenance": "nbutils.study.provenance",
 }
-__all__ = ["ROOT", "figures", *_FACE]  # noqa: PLE0604  (figures is a subpackage)
+__all__ = ["ROOT", "figures", *_FACE]
 
 
 def __getattr__(name: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+
 def mean_squares(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean squares and degrees of freedom of rows, columns and rest, of a two-way layout with one value a cell.
 

@@ -1,4 +1,4 @@
-"""How certain a score is: intervals that cover, other notes and other trainings, tests that reject as seldom as said."""
+"""How certain a score is: intervals that cover, other notes and other trainings, tests that keep their level."""
 
 import math
 from itertools import product

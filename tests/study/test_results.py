@@ -40,7 +40,7 @@ def test_a_stale_seed_enters_neither_tables_nor_intervals_nor_errors(results):
     assert {key: len(e.counts) for key, e in evaluated.items()} == {
         ("b", "CR", "CR"): 2, ("b", "CR", "PN"): 2, ("a", "CR", "CR"): 1, ("a", "CR", "PN"): 1
     }  # fmt: skip
-    assert set(significance.f1_table(STUDY, evaluated, n_boot=20)["F1 (%)"]) == {100}
+    assert set(significance.f1_table(STUDY, evaluated)["F1 (%)"]) == {100}
     assert errors.of_runs(results, train="CR", evaluate="PN").empty
     assert errors.runs_of(results, "CR") == {"b": 2, "a": 1}
     assert set(calibration.outcomes_of_runs(results)["seed"]) == {0, 1}

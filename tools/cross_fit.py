@@ -1,4 +1,4 @@
-"""Train systems of a study on every fold of the like-for-like comparison: `python -m tools.cross_fit --study demo bert lora`."""
+"""Train systems of a study on every fold of the like-for-like comparison: `python -m tools.cross_fit bert lora`."""
 
 from __future__ import annotations
 

@@ -30,13 +30,16 @@ Draw = Callable[[np.random.Generator], Terms]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print how often the intervals of each scenario contain the truth, and how often each test rejects without cause."""
+    """Print how often the intervals of each scenario contain the truth, and how often tests reject without cause."""
     parser = argparse.ArgumentParser(prog="python -m tools.interval_coverage", description=main.__doc__)
     parser.add_argument("--corpora", type=int, default=2000, help="simulated corpora per scenario")
     parser.add_argument("--seed", type=int, default=7)
     chosen = parser.parse_args(arguments)
     for table in (coverage_table, level_table):
-        print(table(chosen.corpora, seed=chosen.seed).to_string(index=False, float_format=lambda x: f"{x:.1f}"), end="\n\n")
+        print(
+            table(chosen.corpora, seed=chosen.seed).to_string(index=False, float_format=lambda x: f"{x:.1f}"),
+            end="\n\n",
+        )
 
 
 def coverage_table(n_corpora: int, *, seed: int = 0, progress: bool = True) -> pd.DataFrame:
@@ -53,9 +56,7 @@ def coverage_table(n_corpora: int, *, seed: int = 0, progress: bool = True) -> p
     return pd.DataFrame(rows)
 
 
-def covered(
-    truth: float, draw: Draw, n_corpora: int, *, seed: int = 0, trainings: bool = False
-) -> tuple[float, float]:
+def covered(truth: float, draw: Draw, n_corpora: int, *, seed: int = 0, trainings: bool = False) -> tuple[float, float]:
     """Share of simulated corpora whose interval contains the truth, and the mean width of the intervals."""
     hits, width = 0, 0.0
     for k in range(n_corpora):
@@ -277,7 +278,9 @@ def _t_p(own: float) -> Callable[[np.random.Generator], float]:
 def _trained_p(rng: np.random.Generator) -> float:
     """Two systems of equal mean, three trainings each with an SD of 1.5 points or so, 100 notes."""
     ease = rng.normal(0, NOTE_SD, (1, 100))
-    pair = [Evaluation(bare_notes(100), simulated(rng, 0.4 + ease + rng.normal(0, 0.07, (3, 1))), name) for name in "ab"]
+    pair = [
+        Evaluation(bare_notes(100), simulated(rng, 0.4 + ease + rng.normal(0, 0.07, (3, 1))), name) for name in "ab"
+    ]
     return contrast([(1, pair[0]), (-1, pair[1])]).p(trainings=True)
 
 
@@ -287,7 +290,9 @@ def _two_gaps_p(rng: np.random.Generator) -> float:
     terms = []
     for sign, mean in ((1, 1.0), (-1, 0.2)):
         where = [(sign, crossed_notes(), outside), (-sign, bare_notes(30, "in"), inside)]
-        terms += [(s, Evaluation(d, simulated(rng, mean + ease + rng.normal(0, 0.2, ease.shape)))) for s, d, ease in where]
+        terms += [
+            (s, Evaluation(d, simulated(rng, mean + ease + rng.normal(0, 0.2, ease.shape)))) for s, d, ease in where
+        ]
     return contrast(terms).p()
 
 

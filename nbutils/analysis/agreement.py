@@ -147,7 +147,8 @@ def certainty_table(
     equal = counts.trace(axis1=1, axis2=2)
     both = np.stack([equal, *[counts.sum(axis=(1, 2))] * 2], axis=-1)[None]  # as counts whose F1 is the share
     evaluation = Evaluation(documents, both, cluster=cluster)
-    drawn = _kappa(np.tensordot(draw(documents, cluster=cluster, n_boot=n_boot, seed=seed).astype(float), counts, axes=1))
+    weights = draw(documents, cluster=cluster, n_boot=n_boot, seed=seed).astype(float)
+    drawn = _kappa(np.tensordot(weights, counts, axes=1))
     varies = np.nanmin(drawn, initial=2) < np.nanmax(drawn, initial=-2) if len(values) else False
     ends = np.nanquantile(drawn, [0.025, 0.975]) if varies else (np.nan, np.nan)
     rows = {
@@ -211,7 +212,7 @@ def disagreements(pairs: Pairs) -> pd.DataFrame:
 def lines_that_differ(pairs: Pairs) -> list[tuple[str, str, list[Entity], list[Entity]]]:
     """(document id, line, the first's entities, the second's) of every line on which the two differ.
 
-    In a span, a type or a certainty. Entities are cut to the line and count from its start. For `views.html.two_annotators`.
+    In a span, a type or a certainty. Entities are cut to the line and count from its start; see `views.html`.
     """
     differing = []
     for first, second in ((shown(first), shown(second)) for first, second in pairs):

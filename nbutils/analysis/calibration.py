@@ -53,7 +53,7 @@ def calibration_table(
         over, n = (weights @ sums[column].reindex(ids, fill_value=0).to_numpy(float) for column in ("sum", "size"))
         low, high = np.quantile(100 * over[n > 0] / n[n > 0], [0.025, 0.975])
         rows[key] = {
-            "entities a run": int(round(means[0])),
+            "entities a run": round(means[0]),
             "precision (%)": 100 * means[1],
             "mean probability (%)": 100 * means[2],
             "too certain by (points)": 100 * (means[2] - means[1]),

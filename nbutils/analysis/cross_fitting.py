@@ -43,7 +43,9 @@ STEPS = {"same notes": (NEAR, FAR), "same notes, same size": (NEAR_CUT, FAR_CUT)
          "same notes, same size, nothing shared": (APART, FAR_CUT)}  # fmt: skip
 
 
-def folds(target: Corpus, source: Corpus, *, n_folds: int = 5, n_groups: int = 3, seed: int = 0) -> dict[str, list[Fold]]:
+def folds(
+    target: Corpus, source: Corpus, *, n_folds: int = 5, n_groups: int = 3, seed: int = 0
+) -> dict[str, list[Fold]]:
     """Five ways to train for the notes of `target`, each of which tests every note once.
 
     The first two take all notes that there are; the others are cut to the same number of entities. `nothing shared`
@@ -82,8 +84,17 @@ def counts(
     With `compute=False` what was not kept is not trained, and the table is empty. `fit` replaces the study's own.
     """
     title = study.systems[system].title
-    values = {key: str(value) for key, value in asdict(settings(study, study.systems[system], target)).items() if key != "model"}
-    asked = ["like for like", values, study.tiny.get(tiny_kinds(study, system)[0], {}) if tiny_kinds(study, system) else {}, seed]
+    values = {
+        key: str(value)
+        for key, value in asdict(settings(study, study.systems[system], target)).items()
+        if key != "model"
+    }
+    asked = [
+        "like for like",
+        values,
+        study.tiny.get(tiny_kinds(study, system)[0], {}) if tiny_kinds(study, system) else {},
+        seed,
+    ]
     fits = {title: fit or (lambda documents: fit_system(study, system, documents, seed=seed))}
     return kept_or_computed(
         kept,
@@ -94,9 +105,14 @@ def counts(
 
 
 def of_systems(
-    study: Study, corpora: Mapping[str, Corpus], target: str, source: str, folder: str | Path, compute: Iterable[str] = ()
+    study: Study,
+    corpora: Mapping[str, Corpus],
+    target: str,
+    source: str,
+    folder: str | Path,
+    compute: Iterable[str] = (),
 ) -> pd.DataFrame:
-    """The counts of every system whose results lie in the folder of runs, and of those in `compute`, trained if need be."""
+    """The counts of every system whose results lie in the folder of runs; those in `compute` are trained if need be."""
     tables = []
     for name in study.systems:
         kept = kept_in(folder, study.name, f"like-for-like-{target}-{name}.csv")

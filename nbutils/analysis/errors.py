@@ -154,9 +154,7 @@ def document_errors(
             yield FALSE_NEGATIVE, false_negative_kind(entity, document, predicted), entity
 
 
-def of_runs(
-    results: Results, *, train: str, evaluate: str, marked: Mapping[str, Corpus] | None = None
-) -> pd.DataFrame:
+def of_runs(results: Results, *, train: str, evaluate: str, marked: Mapping[str, Corpus] | None = None) -> pd.DataFrame:
     """One row per error of every run that was trained on `train`, on the corpus `evaluate`, in the study's order.
 
     `marked` holds the corpora with every entity, when the study leaves some certainties out. `line` is the line (or
@@ -203,7 +201,7 @@ def in_its_line(document: Document, predicted: Iterable[Entity], entity: Entity)
 def on_document(
     results: Results, document_id: str, *, train: str, evaluate: str
 ) -> tuple[Document, dict[str, Prediction]]:
-    """One document (by its id as it may be shown) and what every system predicted in it with its first seed, by title."""
+    """One document (its id as it may be shown) and what every system predicted in it with its first seed, by title."""
     document = next(d for d in results.gold(train, evaluate) if shown(d).id == document_id)
     by_title: dict[str, Prediction] = {}
     for scored in results.scored(train, evaluate):
@@ -213,9 +211,13 @@ def on_document(
 
 
 def distinct(rows: pd.DataFrame) -> pd.DataFrame:
-    """Each error of a system once, however many of its seeds make it, the systems by turns: the first page shows all."""
+    """Each error of a system once, however many of its seeds make it, systems by turns, so the first page shows all."""
     once = rows.drop_duplicates(["system", "side", "kind", "document", "start", "end", "label"])
-    return once.assign(turn=once.groupby("system", sort=False).cumcount()).sort_values("turn", kind="stable").drop(columns="turn")
+    return (
+        once.assign(turn=once.groupby("system", sort=False).cumcount())
+        .sort_values("turn", kind="stable")
+        .drop(columns="turn")
+    )
 
 
 def runs_of(results: Results, train: str) -> Counter[str]:

@@ -59,8 +59,12 @@ def answer(study: Study, evaluated: Evaluated) -> str:
         )
     differences = significance.gap_difference_table(study, evaluated)
     if study.compare and len(differences):
-        for (first, second, train, name), rows in differences.groupby(["first", "second", "train", "evaluate"], sort=False):
-            said.append(f"**{first} against {second}, {train} → {name}:** {_who_loses_less(rows, first, second, study.margin)}")
+        for (first, second, train, name), rows in differences.groupby(
+            ["first", "second", "train", "evaluate"], sort=False
+        ):
+            said.append(
+                f"**{first} against {second}, {train} → {name}:** {_who_loses_less(rows, first, second, study.margin)}"
+            )
     nothing = significance.not_counted(study, evaluated)
     return "\n".join(f"- {sentence}" for sentence in [*said, *filter(None, [nothing])])
 
@@ -326,7 +330,7 @@ def write_main_result(
     with written_whole(path) as file:
         how = f", {trainings}" if trainings else ""
         file.write(f"**{_as_text(study.title or study.name)}** — micro F1 in percent, exact spans{how}.\n")
-        delta = "Δ = OOD − ID, as in Table 3 of the paper; in brackets its 95 % interval, over other notes and other trainings."
+        delta = "Δ = OOD − ID, as in Table 3 of the paper; in brackets its 95 % interval, over other notes and trainings."
         file.write(f"{_as_text(study.caption)}\n{delta}\n\n{to_markdown(table)}")
         if by_type is not None and len(study.types) > 1:
             file.write(f"\nThe same for each type, F1 in percent:\n\n{to_markdown(by_type)}")

@@ -1,4 +1,4 @@
-"""What is missed: shares of known and unknown names, what chance alone would touch, and a mixed model of being found."""
+"""What is missed: shares of known and unknown names, what chance alone would touch, a mixed model of being found."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WITHOUT = "This section needs statsmodels (`pip install statsmodels`), which is 
 
 
 def mention_table(results: Results, *, train: str, evaluate: str) -> pd.DataFrame:
-    """One row per gold mention and run: was it found exactly, was its string a training entity, how long is it, whose."""
+    """One row per gold mention and run: found exactly, its string a training entity, its length, and whose it is."""
     known = {d.surface(e) for d in results.training_part(train) for e in d.entities}
     rows = []
     for scored in results.scored(train, evaluate):
@@ -49,7 +49,7 @@ def missed_table(study: Study, mentions: pd.DataFrame) -> pd.DataFrame:
 def chance_table(
     study: Study, results: Results, counted: pd.DataFrame, side: str, *, train: str, evaluate: str, seed: int = 0
 ) -> pd.DataFrame:
-    """Errors of a boundary kind per run beside those of the same predictions when the wrong ones lie at random in their lines.
+    """Errors of a boundary kind per run beside those of the same predictions with the wrong ones at random places.
 
     A prediction that shares a character with a name has touched it, perhaps by chance: only what is above the second
     number is a name that was recognised with another boundary. `counted` is `errors.count_table`'s.
@@ -66,7 +66,11 @@ def chance_table(
         kinds.setdefault(scored.title, []).append(n)
     touched = counted.loc[list(BORDER_KINDS)].sum()
     rows = {
-        title: {"boundary kinds": touched[title], "by chance": float(np.mean(ns)), f"all {side}s": counted.loc["all", title]}
+        title: {
+            "boundary kinds": touched[title],
+            "by chance": float(np.mean(ns)),
+            f"all {side}s": counted.loc["all", title],
+        }
         for title, ns in kinds.items()
     }
     return pd.DataFrame(rows).T.rename_axis("system")
@@ -76,7 +80,7 @@ def mixed_model(study: Study, mentions: pd.DataFrame, first: str, second: str) -
     """A mixed logistic model of a gold mention being found: what helps, and whose notes are hard for which system.
 
     Log odds of found = system, seen in training, length, and how the second system differs on seen names, plus random
-    effects of each grouping of the notes, each grouping × system, and the note. First seed of each system; the length is
+    effects of each grouping of the notes, each grouping × system, and the note. First seed of each system; length is
     log2 characters. Fixed effects are odds ratios, random ones SDs on the logit scale; intervals are the variational
     posterior's, whose SDs are known to be too small, so read them as orientation.
 
@@ -100,9 +104,9 @@ def mixed_model(study: Study, mentions: pd.DataFrame, first: str, second: str) -
     keys = [key for key in GROUPS if key in rows and rows[key].nunique() > 1]
     effects = {key: rows[key] for key in keys} | {f"{key} × system": rows[key] + rows["system"] for key in keys}
     effects["note"] = rows["document"]
-    codes = [pd.factorize(values)[0] for values in effects.values()]
+    codes, each = [pd.factorize(values)[0] for values in effects.values()], np.arange(len(rows))
     design = sparse.hstack([
-        sparse.csr_matrix((np.ones(len(rows)), (np.arange(len(rows)), c)), shape=(len(rows), c.max() + 1)) for c in codes
+        sparse.csr_matrix((np.ones(len(rows)), (each, c)), shape=(len(rows), c.max() + 1)) for c in codes
     ]).tocsr()  # fmt: skip
     which = np.repeat(np.arange(len(codes)), [c.max() + 1 for c in codes])
     model = BinomialBayesMixedGLM(
@@ -111,11 +115,13 @@ def mixed_model(study: Study, mentions: pd.DataFrame, first: str, second: str) -
     start = np.concatenate([np.zeros(model.k_fep), np.full(model.k_vcp, -1.0), np.zeros(model.k_vc)])
     fit = model.fit_vb(mean=start, sd=np.full(len(start), 0.3))
     table = [
-        {"effect": name, "is": "odds ratio", "value": np.exp(m)} | dict(zip(INTERVAL, np.exp([m - 1.96 * s, m + 1.96 * s]), strict=True))
+        {"effect": name, "is": "odds ratio", "value": np.exp(m)}
+        | dict(zip(INTERVAL, np.exp([m - 1.96 * s, m + 1.96 * s]), strict=True))
         for name, m, s in zip(fixed, fit.fe_mean, fit.fe_sd, strict=True)
     ]
     table += [
-        {"effect": name, "is": "SD (logit)", "value": np.exp(m)} | dict(zip(INTERVAL, np.exp([m - 1.96 * s, m + 1.96 * s]), strict=True))
+        {"effect": name, "is": "SD (logit)", "value": np.exp(m)}
+        | dict(zip(INTERVAL, np.exp([m - 1.96 * s, m + 1.96 * s]), strict=True))
         for name, m, s in zip(effects, fit.vcp_mean, fit.vcp_sd, strict=True)
     ]
     return pd.DataFrame(table).set_index(["is", "effect"])

@@ -62,7 +62,7 @@ READINGS = (
     ("“CLS token + linear layer” for BIO labels", "every token's state + linear layer", "decoding: viterbi"),
     ("sentence or note as input", "unit: sentence", "unit: note"),
     ("8:2 of documents or of sentences", "documents", "10: what each way of splitting leaks"),
-    ("no development set", "fixed epochs; settings of the tiny models are chosen on a part of the training notes", "epochs"),
+    ("no development set", "fixed epochs; tiny models are tuned on a part of the training notes", "epochs"),
     ("“despite having no access to training data” (GPT-4o), yet few-shot examples come from the training data",
      "shots come from the training part", "shots"),
     ("SD with n or n − 1 (a factor of 1.22 for three seeds)", "n − 1", ""),
@@ -155,7 +155,7 @@ def audit_agreement() -> pd.DataFrame:
 def audit_claims() -> pd.DataFrame:
     """What the text says about Table 3, held against the printed means; `holds` is recomputed, not copied.
 
-    The margin is the smallest difference that the claim rests on; one of a point or two is no more than an SD of Table 3.
+    The margin is the smallest difference that the claim rests on; a point or two is no more than an SD of Table 3.
     Only the means can be checked. Whether a difference of means is more than chance, the paper does not test.
     """
     table = paper_table(3).set_index("system")
@@ -219,7 +219,7 @@ def harder_fifth() -> str:
             low, high = rows["difference"].abs().min(), rows["difference"].abs().max()
             effect = "too small" if lower.all() else "too large"
             said.append(
-                f"- On {target} both score the fifth as **{word}** than all notes, by {low:.1f} and {high:.1f} points. So "
+                f"- On {target} both find the fifth **{word}** than all notes, by {low:.1f} and {high:.1f} points. So "
                 f"{target}→{target} is estimated {'too low' if lower.all() else 'too high'} for every system, and "
                 f"Δ{target} and the gap on {target} come out {effect}."
             )

@@ -1,4 +1,4 @@
-"""How many notes, physicians, hospitals and trainings it takes to see a difference: from pilot runs, or from assumptions.
+"""How many notes, physicians, hospitals and trainings it takes to see a difference: from pilots, or from assumptions.
 
 What is planned for is the difference of two gaps Δ (who loses less), or a difference of F1. Its variance is a sum of
 parts, each divided by the number of what it varies with; power is that of the t test that the tables use.
@@ -138,7 +138,7 @@ def design_table(v: Variances, designs: Sequence[Design], effects: Sequence[floa
 
 
 def larger(d: Design) -> list[Design]:
-    """The pilot's design and what one would try next: more in-domain notes, physicians, cases, trainings, all of them."""
+    """The pilot's design and what one would try next: more in-domain notes, trainings, physicians, cases, all."""
     return [
         d, replace(d, inside=5 * d.inside), replace(d, trainings=10), replace(d, physicians=4 * d.physicians),
         replace(d, physicians=2 * d.physicians, cases=2 * d.cases, inside=5 * d.inside),
@@ -176,8 +176,8 @@ def plan(study: Study, evaluated: Evaluated) -> pd.DataFrame:
 def limits(study: Study, evaluated: Evaluated) -> str:
     """What the design of the runs cannot see, in Markdown."""
     said = [
-        f"- With {d.physicians} × {d.cases} notes, {d.inside} in-domain notes and {d.trainings} trainings a difference of "
-        f"Δ between {study.systems[a].title} and {study.systems[b].title} is seen with 80 % power only from "
+        f"- With {d.physicians} × {d.cases} notes, {d.inside} in-domain notes and {d.trainings} trainings a difference "
+        f"of Δ between {study.systems[a].title} and {study.systems[b].title} is seen with 80 % power only from "
         f"**{detectable(v, d):.0f} points** on; for 5 points the power is {100 * power(v, d, 5):.0f} %."
         for a, b, v, d in _pilots(study, evaluated)
     ]

@@ -1,4 +1,4 @@
-"""How certain F1, the gap Δ and differences between systems are: tables of intervals and tests, and the answer in a sentence.
+"""How certain F1, the gap Δ and differences between systems are: tables of intervals and tests.
 
 Each table has two intervals: these models on other notes (`INTERVAL`), and other trainings on other notes (`WIDER`).
 """
@@ -45,7 +45,9 @@ def evaluations(results: Results) -> dict[Key, Evaluation]:
         key = (s.run.system, s.run.train, s.evaluate)
         counts.setdefault(key, []).append(document_counts(s.gold, s.predicted))
     return {
-        key: Evaluation(tuple(results.gold(*key[1:])), np.array(of_seeds), f"{key[0]} trained on {key[1]}", study.cluster)
+        key: Evaluation(
+            tuple(results.gold(*key[1:])), np.array(of_seeds), f"{key[0]} trained on {key[1]}", study.cluster
+        )
         for key, of_seeds in counts.items()
     }
 
@@ -137,7 +139,9 @@ def gap_difference_table(study: Study, evaluated: Evaluated) -> pd.DataFrame:
     return _with_holm(table, [table.index.get_level_values("scale")] if len(table) else [])
 
 
-def comparison_table(study: Study, evaluated: Evaluated, *, n_permutations: int = 10_000, seed: int = 0) -> pd.DataFrame:
+def comparison_table(
+    study: Study, evaluated: Evaluated, *, n_permutations: int = 10_000, seed: int = 0
+) -> pd.DataFrame:
     """Is one system better? Differences of F1 in every setting, both intervals, and paired permutation tests.
 
     `asked` are the pairs of the study's `compare`: Holm's p is over them. Other pairs are exploratory and have none,
@@ -201,7 +205,12 @@ def target_matched_table(results: Results, evaluated: Evaluated) -> pd.DataFrame
 
 
 def _two_gaps(evaluated: Evaluated, first: str, second: str, train: str, name: str) -> list[tuple[float, Evaluation]]:
-    keys = [(1, (first, train, name)), (-1, (first, train, train)), (-1, (second, train, name)), (1, (second, train, train))]
+    keys = [
+        (1, (first, train, name)),
+        (-1, (first, train, train)),
+        (-1, (second, train, name)),
+        (1, (second, train, train)),
+    ]
     return [(sign, evaluated[key]) for sign, key in keys] if all(key in evaluated for _, key in keys) else []
 
 

@@ -43,10 +43,12 @@ def strata_of(documents: Sequence[Document], corpus: str = "the corpus") -> list
     Raises:
         DataError: there is none.
     """
-    keys = [key for key in GROUPS if all(d.meta.get(key) for d in documents) and len({d.meta[key] for d in documents}) > 1]
+    keys = [
+        key for key in GROUPS if all(d.meta.get(key) for d in documents) and len({d.meta[key] for d in documents}) > 1
+    ]
     if not keys:
         raise DataError(
-            f"the notes of {corpus} cannot be stratified: a key such as physician, case or hospital must stand at every "
+            f"the notes of {corpus} cannot be stratified: a key such as physician, case or hospital must stand at each "
             "note and differ between some; name it in the notes' file or in a CSV (`meta:` in the study file)"
         )
     return keys
@@ -179,8 +181,8 @@ def component_table(
 def spread_table(study: Study, chosen: Mapping[str, Evaluation]) -> pd.DataFrame:
     """Does one system's score vary more over physicians (cases, hospitals) than another's? Pairs of the study first.
 
-    On two scales: the mean F1 of the notes in points, and the logit of pooled F1, on which a low score is not steady for
-    want of space. p is Pitman's and Morgan's, `p, swapped` of `permutation.spread_test` beside it. Holm's p is over the
+    On two scales: the mean F1 of the notes in points, and the logit of pooled F1, on which a low score is not steady
+    for want of space. p is Pitman's and Morgan's, `p, swapped` of `spread_test` beside it. Holm's p is over the
     first key, both scales, of the pairs in `compare` (of all pairs, without any); other rows are exploratory.
     """
     rows = []
@@ -197,7 +199,8 @@ def spread_table(study: Study, chosen: Mapping[str, Evaluation]) -> pd.DataFrame
                     {"family": "asked" if family else "exploratory", "over": f"{by} ({len(values)})"}
                     | {"first": study.systems[pair[0]].title, "second": study.systems[pair[1]].title}
                     | {"scale": "F1 (points)" if scale == "mean of notes" else "logit of F1"}
-                    | {"SD of first": test.sd_first, "SD of second": test.sd_second, "p": test.p, "p, swapped": test.p_swapped}
+                    | {"SD of first": test.sd_first, "SD of second": test.sd_second}
+                    | {"p": test.p, "p, swapped": test.p_swapped}
                 )  # fmt: skip
     if not rows:
         return pd.DataFrame()

@@ -3,7 +3,17 @@
 from importlib import import_module
 from types import ModuleType
 
-_MODULES = ("calibration", "costs", "errors", "exploration", "generalisation", "main_result", "stratification", "style", "tables")
+_MODULES = (
+    "calibration",
+    "costs",
+    "errors",
+    "exploration",
+    "generalisation",
+    "main_result",
+    "stratification",
+    "style",
+    "tables",
+)
 
 
 def __getattr__(name: str) -> ModuleType:

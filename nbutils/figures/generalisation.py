@@ -48,7 +48,7 @@ def gap_decomposed(study: Study, table: pd.DataFrame, gaps: pd.DataFrame) -> Fig
 
 
 def learning_curves(study: Study, curves: pd.DataFrame, taggers: Sequence[str] = ("CRF", "dictionary")) -> Figure:
-    """F1 by training entities (log scale), one panel per test corpus, one line per tagger and training corpus, one dot per draw."""
+    """F1 by training entities (log scale), one panel per test corpus, one line per tagger and training part."""
     use_style()
     tests, trains = list(dict.fromkeys(curves["evaluate"])), list(dict.fromkeys(curves["train"]))
     figure, panels = plt.subplots(1, len(tests), figsize=(5 * len(tests), 3.8), sharey=True, squeeze=False)

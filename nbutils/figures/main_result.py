@@ -59,7 +59,7 @@ def _setting_label(train: str, evaluate: str) -> str:
 
 
 def _finding(study: Study, scores: pd.DataFrame) -> str:
-    """The title says what the figure shows: how many of the systems lose by the change of document type, and how much."""
+    """The title says what the figure shows: how many systems lose by the change of document type, and how much."""
     means = scores.groupby(["system", "train", "setting"])["f1"].mean().unstack()
     if not {"ID", "OOD"} <= set(means.columns):
         return f"{plain(study.title)}: micro F1 by setting"

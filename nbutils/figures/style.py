@@ -84,10 +84,8 @@ def titles_of(study: Study, systems: Collection[str]) -> str:
     return plain(", ".join(s.title for name, s in study.systems.items() if name in systems))
 
 
-def system_dots(
-    axes: Axes, study: Study, rows: pd.DataFrame, value: str, titles: Sequence[str] | None = None
-) -> None:
-    """One row per system (or per title given): its value as a marker, its interval as a line, a wider one as a thin line."""
+def system_dots(axes: Axes, study: Study, rows: pd.DataFrame, value: str, titles: Sequence[str] | None = None) -> None:
+    """One row per system (or per title given): its value as a marker, intervals as lines, the wider one thin."""
     looks = {study.systems[name].title: (style[0], k) for k, (name, style) in enumerate(system_styles(study).items())}
     titles = list(looks) if titles is None else titles
     for y, title in enumerate(titles):

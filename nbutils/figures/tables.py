@@ -1,4 +1,4 @@
-"""Tables as notebooks show them: text to the left, numbers rounded once, intervals in one cell, "—" for what does not apply."""
+"""Tables as notebooks show them: text to the left, numbers rounded once, intervals in one cell, "—" for nothing."""
 
 from __future__ import annotations
 
@@ -57,7 +57,9 @@ def _rows_named(table: pd.DataFrame) -> pd.DataFrame:
     table = table.reset_index()
     for k in range(n_levels - 1):
         same = [i > 0 and labels[i][: k + 1] == labels[i - 1][: k + 1] for i in range(len(labels))]
-        table.isetitem(k, pd.Series(["" if s else str(v) for s, v in zip(same, table.iloc[:, k], strict=True)], dtype=object))
+        table.isetitem(
+            k, pd.Series(["" if s else str(v) for s, v in zip(same, table.iloc[:, k], strict=True)], dtype=object)
+        )
     return table
 
 

@@ -52,7 +52,7 @@ def brier_score(entities: pd.DataFrame) -> float:
 
 
 def risk_coverage(entities: pd.DataFrame) -> pd.DataFrame:
-    """What is left when the least certain entities go to a person: the share kept (coverage) and how many of them are wrong.
+    """What is left when the least certain entities go to a person: the share kept (coverage) and the share of it wrong.
 
     One row per distinct probability, the most certain first; entities of equal probability are kept or left together.
 

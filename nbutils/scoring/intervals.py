@@ -94,7 +94,7 @@ def f1_interval(evaluation: Evaluation, *, trainings: bool = False) -> tuple[flo
     """95 % interval of F1 in percent, a t interval of its logit.
 
     Where all groups of notes score 0 (or all 100) nothing varies. Then one end is the exact bound of Clopper and
-    Pearson for so many groups (of the grouping with the fewest): a mean over groups is at least the share of perfect ones.
+    Pearson for so many groups (of the grouping with the fewest): a mean is at least the share of perfect groups.
     """
     f1 = evaluation.f1
     if 0 < f1 < 100:
@@ -183,4 +183,6 @@ def _over_trainings(slopes: Terms) -> Parts | None:
         own = (changes - changes.mean(axis=0)) ** 2
         by_note[name] = by_note.get(name, 0.0) + (n_notes - 1) / n_notes * float(own.sum()) / (n_seeds - 1)
     spread = {name: float(s.var(ddof=1)) for name, s in sums.items()}
-    return tuple((max(v - by_note[name] / 2, v / 2) / len(sums[name]), len(sums[name]) - 1.0) for name, v in spread.items())
+    return tuple(
+        (max(v - by_note[name] / 2, v / 2) / len(sums[name]), len(sums[name]) - 1.0) for name, v in spread.items()
+    )

@@ -49,4 +49,3 @@ def weighted_f1(counts: np.ndarray, weights: np.ndarray) -> np.ndarray:
     n_seeds, n_documents, _ = counts.shape
     totals = weights.astype(float) @ counts.transpose(1, 0, 2).reshape(n_documents, -1)
     return f1_of(totals.reshape(len(weights), n_seeds, 3)).mean(axis=1)
-

@@ -94,7 +94,9 @@ def test_identical_annotations_have_a_lower_bound_and_are_no_point():
 
 def test_disagreements_of_one_physician_make_the_interval_wider_than_notes_say():
     def by(physician, k, second):
-        return tuple(Document(f"{physician}{k}", NOTE, (Entity(*span),), {"physician": physician}) for span in ((0, 2), second))
+        return tuple(
+            Document(f"{physician}{k}", NOTE, (Entity(*span),), {"physician": physician}) for span in ((0, 2), second)
+        )
 
     pairs = [by(p, k, (0, 3) if p == "a" else (0, 2)) for p in "abcdef" for k in range(5)]
     by_physician, by_note = (agreement_table(pairs, cluster=c).loc["exact"] for c in (None, ()))

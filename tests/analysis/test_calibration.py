@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss
 
-from nbutils import ROOT, figures
+from nbutils import ROOT, figures, load_study, open_results
 from nbutils.analysis import calibration
 from nbutils.corpus import Document, Entity, Prediction
 from nbutils.scoring.calibration import (
@@ -19,7 +19,6 @@ from nbutils.scoring.calibration import (
     reliability,
     risk_coverage,
 )
-from nbutils.study.file import load_study
 
 ENTITIES = st.lists(st.tuples(st.sampled_from([0, 0.05, 0.1, 0.35, 0.5, 0.999, 1]) | st.floats(0, 1), st.booleans()),
                  min_size=1, max_size=40).map(lambda rows: table(*rows))  # fmt: skip
@@ -33,7 +32,9 @@ def test_an_entity_is_correct_only_with_its_exact_span_and_label():
     gold = [Document("1", "発熱と咳嗽なし", (Entity(0, 2), Entity(3, 5)))]
     entities = [Entity(0, 2, score=0.9), Entity(3, 4, score=0.8), Entity(3, 5, "a", score=0.7), Entity(6, 7)]
     assert outcomes(gold, [Prediction("1", tuple(entities))])[["score", "correct"]].values.tolist() == [
-        [0.9, True], [0.8, False], [0.7, False]
+        [0.9, True],
+        [0.8, False],
+        [0.7, False],
     ]
 
 

@@ -82,7 +82,9 @@ def test_the_target_matched_gap_scores_both_trainings_on_the_same_notes(tmp_path
 
 def test_without_a_named_pair_every_pair_is_of_the_family(tmp_path):
     corpora = small_corpora()
-    finished = finished_runs(tmp_path, corpora, lambda system, train, name, d: 3 if system == "new" else 1 + int(d.id[2:]) % 2)
+    finished = finished_runs(
+        tmp_path, corpora, lambda system, train, name, d: 3 if system == "new" else 1 + int(d.id[2:]) % 2
+    )
     table = stats.comparison_table(STUDY, stats.evaluations(Results(STUDY, corpora, finished)), n_permutations=999)
     assert len(table) == 4 and set(table.index.get_level_values("family")) == {"asked"}
     assert table["p (Holm)"].tolist() == pytest.approx(holm(table["p"]).tolist())
@@ -92,7 +94,9 @@ def test_without_a_named_pair_every_pair_is_of_the_family(tmp_path):
 def test_a_study_with_one_system_half_finished_still_gets_its_tables(tmp_path):
     corpora = small_corpora()
     finished = finished_runs(tmp_path, corpora, lambda *_: 2)
-    evaluated = stats.evaluations(Results(STUDY, corpora, [r for r in finished if (r.system, r.train) == ("old", "CR")]))
+    evaluated = stats.evaluations(
+        Results(STUDY, corpora, [r for r in finished if (r.system, r.train) == ("old", "CR")])
+    )
     assert len(stats.f1_table(STUDY, evaluated)) == 2 and len(stats.gap_table(STUDY, evaluated)) == 1
     assert stats.comparison_table(STUDY, evaluated).empty and stats.gap_difference_table(STUDY, evaluated).empty
     assert stats.target_matched_table(Results(STUDY, corpora, ()), evaluated).empty
@@ -107,7 +111,7 @@ def test_a_higher_threshold_keeps_fewer_entities_and_none_has_no_precision(tmp_p
     assert rows["precision"].tolist()[:3] == [100, 100, 100] and math.isnan(rows["precision"].iloc[3])
 
 
-# --- the bundled runs and what was wrong with them once -----------------------------------------------------------------
+# --- the bundled runs and what was wrong with them once --------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +135,11 @@ def test_every_training_lies_inside_the_interval_of_other_trainings(demo):
     scores = main_result.score_runs(results)
     scores["title"] = scores["system"].map({name: s.title for name, s in results.study.systems.items()})
     for _, row in table.iterrows():
-        place = (scores["title"] == row["system"]) & (scores["train"] == row["train"]) & (scores["evaluate"] == row["evaluate"])
+        place = (
+            (scores["title"] == row["system"])
+            & (scores["train"] == row["train"])
+            & (scores["evaluate"] == row["evaluate"])
+        )
         assert scores.loc[place, "f1"].between(*row[stats.WIDER]).all()
 
 

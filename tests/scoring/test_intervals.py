@@ -1,4 +1,4 @@
-"""How certain a score is: intervals that cover, other notes and other trainings, tests that reject as seldom as they say."""
+"""How certain a score is: intervals that cover, other notes and other trainings, tests that keep their level."""
 
 import math
 from itertools import product
@@ -213,7 +213,10 @@ def test_a_perfect_score_has_a_lower_bound_and_is_no_point():
 
 def test_a_score_of_zero_has_an_upper_bound_by_groups():
     nothing = np.tile([0.0, 1, 1], (1, 20, 1))
-    assert f1_interval(Evaluation(bare_notes(20), nothing))[1] < f1_interval(Evaluation(grouped_notes([5] * 4), nothing))[1]
+    assert (
+        f1_interval(Evaluation(bare_notes(20), nothing))[1]
+        < f1_interval(Evaluation(grouped_notes([5] * 4), nothing))[1]
+    )
 
 
 def test_nothing_to_find_and_nothing_found_is_no_score():
@@ -294,7 +297,7 @@ def test_one_run_says_nothing_of_other_trainings():
 # --- coverage and level ----------------------------------------------------------------------------------------------
 
 
-# 500 corpora: the standard error of a coverage of 95 % is 1 %. `python -m tools.interval_coverage` tries more, and longer.
+# 500 corpora: the standard error of a coverage of 95 % is 1 %. `python -m tools.interval_coverage` tries more.
 @pytest.mark.parametrize(
     "name",
     [

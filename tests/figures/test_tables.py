@@ -1,0 +1,44 @@
+"""Tables as a reader sees them: dashes, commas, one column for an interval, text that is never markup."""
+
+import math
+import re
+
+import pandas as pd
+
+from nbutils.figures import style, tables
+
+
+def cells(html):
+    return re.findall(r"<td[^>]*>([^<]*)</td>", html.data)
+
+
+def test_nan_is_a_dash_and_counts_have_commas_and_no_decimals():
+    assert cells(tables.show(pd.DataFrame({"n": [1234], "F1": [math.nan], "ok": [True]}))) == ["1,234", "—", "yes"]
+
+
+def test_the_ends_of_an_interval_stand_in_one_cell():
+    frame = pd.DataFrame({"F1": [50.0], "95 % from": [40.04], "95 % to": [60.0]})
+    assert cells(tables.show(frame)) == ["50.0", "[40.0, 60.0]"]
+
+
+def test_a_row_label_is_written_once_and_a_count_of_rows_not_at_all():
+    frame = pd.DataFrame({"F1": [1.0, 2.0]}, index=pd.MultiIndex.from_product([["A"], ["x", "y"]], names=["s", "t"]))
+    assert cells(tables.show(frame)) == ["A", "x", "1.0", "", "y", "2.0"]
+    assert cells(tables.show(frame.reset_index(drop=True))) == ["1.0", "2.0"]
+
+
+def test_p_values_have_four_digits():
+    assert cells(tables.show(pd.DataFrame({"p": [0.01234], "p (Holm)": [0.5], "points": [0.5]}))) == ["0.0123", "0.5000", "0.5"]
+
+
+def test_text_of_a_corpus_is_no_markup():
+    html = tables.show(pd.DataFrame({"<b>x</b>": ["<script>alert(1)</script>"]})).data
+    assert "<script>" not in html and "<b>x" not in html
+
+
+def test_an_empty_table_is_shown_without_an_error():
+    assert "table" in tables.show(pd.DataFrame()).data
+
+
+def test_a_dollar_sign_is_a_dollar_sign_in_a_figure():
+    assert style.plain("$x$") == r"\$x\$"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from nbutils.scoring.spans import (
 )
 from nbutils.study.file import Study
 from nbutils.study.results import Results, Scored
-from nbutils.study.runs import figure_folder
+from nbutils.study.runs import Run, copied_models, figure_folder
 
 NOTHING = Scores(0, 0, 0, 0)
 KEY = ["system", "train", "evaluate"]
@@ -53,18 +54,13 @@ def answer(study: Study, evaluated: Evaluated) -> str:
     for (train, name), rows in gaps.groupby(["train", "evaluate"], sort=False):
         losses = [f"{row.name[0]} {_points(row, 'Δ (points)')}" for _, row in rows.iterrows()]
         certain = int((_best_ends(rows)[1] < 0).sum())
-        said.append(
-            f"**{train} → {name}:** F1 changes by {'; '.join(losses)} points. The interval is below 0 for "
-            f"{certain} of {len(rows)}."
-        )
+        below = f"The interval is below 0 for {certain} of {len(rows)}."
+        said.append(f"**{train} → {name}:** F1 changes by {'; '.join(losses)} points. {below}")
     differences = significance.gap_difference_table(study, evaluated)
     if study.compare and len(differences):
-        for (first, second, train, name), rows in differences.groupby(
-            ["first", "second", "train", "evaluate"], sort=False
-        ):
-            said.append(
-                f"**{first} against {second}, {train} → {name}:** {_who_loses_less(rows, first, second, study.margin)}"
-            )
+        for key, rows in differences.groupby(["first", "second", "train", "evaluate"], sort=False):
+            verdict = _who_loses_less(rows, *key[:2], study.margin)
+            said.append(f"**{key[0]} against {key[1]}, {key[2]} → {key[3]}:** {verdict}")
     nothing = significance.not_counted(study, evaluated)
     return "\n".join(f"- {sentence}" for sentence in [*said, *filter(None, [nothing])])
 
@@ -318,20 +314,20 @@ def write_main_result(
     by_type: pd.DataFrame | None = None,
     by_certainty: pd.DataFrame | None = None,
     trainings: str = "",
+    runs: Iterable[Run] = (),
 ) -> Path:
     """Write main_result.md and .csv into the study's figure folder, with the caption that says what they are not.
 
     `by_type` (of `type_table`) and `by_certainty` (of `certainty_table`) follow in main_result.md where the study is
     about more than one type; `by_type` goes into main_result_types.csv as well. `trainings` is `trainings_sentence`'s.
     """
-    folder = figure_folder(study.name)
+    folder, how = figure_folder(study.name), f", {trainings}" if trainings else ""
     _write_csv(table, folder / "main_result.csv", "system")
-    path = folder / "main_result.md"
-    with written_whole(path) as file:
-        how = f", {trainings}" if trainings else ""
+    with written_whole(path := folder / "main_result.md") as file:
         file.write(f"**{_as_text(study.title or study.name)}** — micro F1 in percent, exact spans{how}.\n")
         delta = "Δ = OOD − ID, as in Table 3 of the paper; in brackets its 95 % interval, over other notes and trainings."
-        file.write(f"{_as_text(study.caption)}\n{delta}\n\n{to_markdown(table)}")
+        caption = "\n".join(_as_text(line) for line in (study.caption, *copied_models(runs)) if line)
+        file.write(f"{caption}\n{delta}\n\n{to_markdown(table)}")
         if by_type is not None and len(study.types) > 1:
             file.write(f"\nThe same for each type, F1 in percent:\n\n{to_markdown(by_type)}")
             _write_csv(by_type, folder / "main_result_types.csv", None)

@@ -76,7 +76,7 @@ def chance_table(
     return pd.DataFrame(rows).T.rename_axis("system")
 
 
-def mixed_model(study: Study, mentions: pd.DataFrame, first: str, second: str) -> pd.DataFrame | str:
+def mixed_model(study: Study, mentions: pd.DataFrame, *pair: str) -> pd.DataFrame | str:
     """A mixed logistic model of a gold mention being found: what helps, and whose notes are hard for which system.
 
     Log odds of found = system, seen in training, length, and how the second system differs on seen names, plus random
@@ -84,13 +84,19 @@ def mixed_model(study: Study, mentions: pd.DataFrame, first: str, second: str) -
     log2 characters. Fixed effects are odds ratios, random ones SDs on the logit scale; intervals are the variational
     posterior's, whose SDs are known to be too small, so read them as orientation.
 
-    Returns a sentence instead where statsmodels is not installed.
+    `pair` is the first that `compare` names, else the first two systems. Returns a sentence instead where statsmodels
+    is not installed, or fewer than two systems found anything.
 
     Source: statsmodels' BinomialBayesMixedGLM, fitted by variational Bayes; Jaeger 2008, Journal of Memory and Language
     59(4), for such models of binary outcomes.
     """
     if find_spec("statsmodels") is None:
         return WITHOUT
+    systems = list(dict.fromkeys(mentions["system"]))
+    chosen = pair or next((asked for asked in study.compare if set(asked) <= set(systems)), tuple(systems[:2]))
+    if len(chosen) < 2:
+        return "The model compares two systems, and fewer than two of this study found anything."
+    first, second = chosen
     from scipy import sparse
     from statsmodels.genmod.bayes_mixed_glm import BinomialBayesMixedGLM
 

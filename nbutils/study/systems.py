@@ -10,7 +10,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,7 +31,7 @@ def settings(study: Study, system: System, train: str) -> Any:
     values = {"labels": study.types} | {k: tuple(v) if isinstance(v, list) else v for k, v in system.settings.items()}
     if values.get("model", "").startswith("tiny/"):
         values["model"] = str(tiny_folder(study.name, train, values["model"].removeprefix("tiny/")))
-    if system.kind == "icl":
+    if any(f.name == "private_corpora" for f in fields(KINDS[system.kind].settings)):
         values["private_corpora"] = _private_corpora(study, train, values.get("shots", 0))
     return KINDS[system.kind].settings(**values)
 
@@ -75,7 +75,7 @@ def prepare(study: Study, system: str, train: str, *, progress: bool = True) -> 
     are then those of `make study`.
     """
     kinds = tiny_kinds(study, system)
-    if study.systems[system].kind != "crf":
+    if KINDS[study.systems[system].kind].gpu:  # a neural model
         _quieten(bars=not kinds)
     _use_one_thread(bool(kinds))
     for kind in kinds:

@@ -256,7 +256,7 @@ def tagged(tagger: Tagger, notes: Sequence[Document]) -> list[Document]:
 
 def _choose_gpu(run: Run, number: int) -> None:
     """Shards that share a machine take its GPUs in turn."""
-    if run.record["kind"] != "crf":
+    if KINDS[run.record["kind"]].gpu:
         import torch
 
         if (n := torch.cuda.device_count()) > 1:

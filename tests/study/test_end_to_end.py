@@ -270,5 +270,5 @@ def test_the_main_figure_shows_every_system(inside, study_file, finished):
     plan = load_study(study_file)
     scores = main_result.score_runs(open_results(plan, "runs"))
     figure = figures.main_result.main_result(plan, scores)
-    shown = {text.get_text() for text in figure.axes[0].get_legend().get_texts()}
+    shown = {text.get_text() for text in figure.legends[0].get_texts()}
     assert shown == {s.title for s in plan.systems.values()}

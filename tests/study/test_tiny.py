@@ -79,6 +79,7 @@ def test_of_two_processes_that_need_a_tiny_model_at_once_one_builds_it(study, tm
 @pytest.fixture
 def threads():
     before = torch.get_num_threads()
+    systems._State.clear()
     torch.set_num_threads(2)
     yield
     torch.set_num_threads(before)

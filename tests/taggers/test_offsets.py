@@ -208,7 +208,7 @@ def test_special_ids_stand_where_the_tokenizer_puts_them(characters, small_slow,
 def test_gold_entities_come_back_exactly_save_for_few_that_a_piece_cuts(name, tokenizer_name, request):
     trip = bio_round_trip(whole_corpus(name), request.getfixturevalue(tokenizer_name))
     print(f"{tokenizer_name} on {name}: {trip.cut} of {trip.entities} gold entities cut ({100 * trip.cut_rate:.2f} %)")
-    assert trip.entities > 1000
+    assert trip.entities > 500
     assert trip.lost == 0
     assert trip.cut_rate <= 0.01
 

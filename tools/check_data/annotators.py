@@ -42,7 +42,7 @@ def agreement_summary(layers: Mapping[str, Layers]) -> pd.DataFrame:
             **{f"annotator B, {kind}": f"{n:,}" for kind, n in certainty_table([second])[name].items()},
             **{f"matched, {kind}": f"{n:,}" for kind, n in agreement["matched"].items()},
             **{
-                f"F1, {kind}": f"{row['F1']:.3f} ({row['F1, 95 % from']:.3f}–{row['F1, 95 % to']:.3f})"
+                f"F1, {kind}": f"{row['F1']:.3f} ({row['95 % from']:.3f}–{row['95 % to']:.3f})"
                 for kind, row in agreement.iterrows()
             },
         }

@@ -252,27 +252,24 @@ TRAININGS = {f"F1, {k} trainings, SD {sd}": _trained(k, sd) for k in (3, 5, 10) 
 # --- tests where there is nothing to find ----------------------------------------------------------------------------
 
 
-def _two_alike(rng: np.random.Generator, own: float, documents: tuple[Document, ...]) -> list[Evaluation]:
-    """Two systems of the same mean on 10 × 10 notes; with `own` each has physicians of its own that it finds hard."""
+def _two_alike(rng: np.random.Generator, physician: float, case: float) -> list[Evaluation]:
+    """Two systems of the same mean on 10 × 10 notes, with SDs of what each finds hard for itself."""
     shared = effects(rng, (0.7, 0.3, 0.3))
-    each = [0.4 + shared + effects(rng, (own, 0.0, 0.0)) for _ in range(2)]
-    return [Evaluation(documents, simulated(rng, logits)) for logits in each]
+    each = [0.4 + shared + effects(rng, (physician, case, 0.0)) for _ in range(2)]
+    return [Evaluation(crossed_notes(), simulated(rng, logits)) for logits in each]
 
 
-def _group_p(own: float) -> Callable[[np.random.Generator], float]:
-    return lambda rng: group_p(*_two_alike(rng, own, crossed_notes()))
+def _groups_p(physician: float, case: float) -> Callable[[np.random.Generator], float]:
+    return lambda rng: group_p(*_two_alike(rng, physician, case))
 
 
-def _note_p(own: float) -> Callable[[np.random.Generator], float]:
-    def p(rng: np.random.Generator) -> float:
-        first, second = _two_alike(rng, own, crossed_notes())
-        return permutation_test(first.counts, second.counts, n_permutations=400)[1]
-
-    return p
+def _note_p(rng: np.random.Generator) -> float:
+    first, second = _two_alike(rng, 0.3, 0.0)
+    return permutation_test(first.counts, second.counts, n_permutations=400)[1]
 
 
-def _t_p(own: float) -> Callable[[np.random.Generator], float]:
-    return lambda rng: contrast(list(zip((1, -1), _two_alike(rng, own, crossed_notes()), strict=True))).p()
+def _t_p(physician: float, case: float) -> Callable[[np.random.Generator], float]:
+    return lambda rng: contrast(list(zip((1, -1), _two_alike(rng, physician, case), strict=True))).p()
 
 
 def _trained_p(rng: np.random.Generator) -> float:
@@ -314,11 +311,12 @@ def _spread_p(swapped: bool) -> Callable[[np.random.Generator], float]:
     return p
 
 
+WORLDS = {"systems alike": (0.0, 0.0), "physician × system SD 0.3": (0.3, 0.0), "case × system SD 0.3": (0.0, 0.3),
+          "both SD 0.3": (0.3, 0.3)}  # fmt: skip
 NULLS: dict[str, Callable[[np.random.Generator], float]] = {
-    "difference of F1, groups swapped, systems alike on every note": _group_p(0.0),
-    "difference of F1, groups swapped, physician × system SD 0.3": _group_p(0.3),
-    "difference of F1, t of the interval, physician × system SD 0.3": _t_p(0.3),
-    "(single notes swapped, physician × system SD 0.3)": _note_p(0.3),
+    **{f"difference of F1, t of the interval, {world}": _t_p(*sds) for world, sds in WORLDS.items()},
+    **{f"difference of F1, groups swapped, {world}": _groups_p(*sds) for world, sds in WORLDS.items()},
+    "(single notes swapped, physician × system SD 0.3)": _note_p,
     "difference of F1 over other trainings": _trained_p,
     "difference of two Δ, one system better everywhere": _two_gaps_p,
     "equivalence, the difference being the margin": _equivalence_p,

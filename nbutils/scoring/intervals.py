@@ -137,11 +137,6 @@ def _over_notes(slopes: Terms) -> Parts:
     return tuple(parts)
 
 
-def variance_by(terms: Terms, codes: np.ndarray) -> float:
-    """Variance of a signed sum of F1s (as shares) when notes are sampled by these groups."""
-    return _jackknife(terms, codes)[0]
-
-
 def _jackknife(terms: Terms, codes: np.ndarray) -> tuple[float, float]:
     """(n − 1)/n · Σ(change when a group is left out)², and n − 1."""
     n = int(codes.max()) + 1 if len(codes) else 0

@@ -1,5 +1,8 @@
 """What is missed, with denominators, beside chance, and the mixed model of being found."""
 
+from itertools import product
+
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -44,9 +47,19 @@ def test_without_statsmodels_a_sentence_says_so(demo, mentions, monkeypatch):
     assert misses.mixed_model(demo.study, mentions, "bert", "lora") == misses.WITHOUT
 
 
-def test_the_mixed_model_sees_that_known_names_are_found_more_often(demo, mentions):
+def test_the_mixed_model_finds_simulated_effects_again(demo):
+    """Known names: three times the odds; the second system: half of them; physicians differ and cases do not."""
     pytest.importorskip("statsmodels")
-    table = misses.mixed_model(demo.study, mentions, "crf", "bert")
-    assert isinstance(table, pd.DataFrame)
-    assert table.loc[("odds ratio", "seen in training"), "95 % from"] > 1
-    assert (table.loc["SD (logit)", "value"] > 0).all()
+    rng = np.random.default_rng(0)
+    hard = {"physician": rng.normal(0, 1.2, 12), "own": rng.normal(0, 0.6, (2, 12))}
+    rows = []
+    for p, c, k, (s, system) in product(range(12), range(8), range(8), enumerate(("bert", "lora"))):
+        seen = (c + k) % 2 == 0
+        logit = -0.3 + np.log(3) * seen + np.log(0.5) * s + hard["physician"][p] + hard["own"][s, p]
+        rows.append({"system": system, "seed": 0, "document": f"{p}-{c}", "physician": f"p{p}", "case": f"c{c}",
+                     "found": rng.random() < 1 / (1 + np.exp(-logit)), "seen": seen, "length": 4})  # fmt: skip
+    table = misses.mixed_model(demo.study, pd.DataFrame(rows), "bert", "lora")
+    seen, physician, case = (table.loc[key, "value"] for key in (
+        ("odds ratio", "seen in training"), ("SD (logit)", "physician"), ("SD (logit)", "case")))  # fmt: skip
+    assert 2 < seen < 4.5 and 0.7 < physician < 1.8 and case < 0.35
+    assert 0.3 < table.loc[("SD (logit)", "physician × system"), "value"] < 1.1

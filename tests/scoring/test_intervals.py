@@ -328,8 +328,8 @@ def test_notes_whose_author_is_forgotten_give_intervals_that_are_far_too_narrow(
 
 
 @pytest.mark.parametrize("name", [name for name in NULLS if not name.startswith("(")])
-def test_tests_reject_what_is_not_there_in_5_of_100_corpora(name):
-    assert level(NULLS[name], 400, seed=8) == pytest.approx(0.05, abs=0.035)
+def test_tests_reject_what_is_not_there_in_5_of_100_corpora_at_most(name):
+    assert 0.01 < level(NULLS[name], 400, seed=8) <= 0.08  # the standard error of 5 % is 1.1 %
 
 
 def test_swapping_single_notes_rejects_far_too_often_where_systems_have_physicians_of_their_own():

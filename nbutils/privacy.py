@@ -14,7 +14,8 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 COVER = "■"
-NAMES = ("case", "physician")  # of meta: what tables group by; private ones are told apart by number
+# Keys of `meta` that tables group by and intervals sample by; private values are told apart by number.
+NAMES = ("hospital", "site", "department", "ward", "physician", "author", "patient", "case")
 _State: dict[str, bool] = {"revealed": False}
 
 Note = TypeVar("Note")  # a corpus.Document: anything frozen with `id`, `text`, `meta`, `private` and `shown_as`
@@ -44,7 +45,7 @@ def shown_fact(document: Any, key: str) -> str:
 
 
 def pseudonyms(documents: Iterable[Any]) -> list[dict[str, str]]:
-    """For each document what stands for its id, case and physician: numbers in the order of the documents."""
+    """For each document what stands for its id and its names (`NAMES`): numbers in the order of the documents."""
     seen: dict[str, dict[str, str]] = {key: {} for key in NAMES}
     given = []
     for number, document in enumerate(documents, 1):

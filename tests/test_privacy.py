@@ -71,6 +71,12 @@ def test_titles_ids_and_the_names_that_tables_group_by_are_covered():
     assert privacy.shown(HIDDEN).meta == {"title": "■■■", "case": "case 1"} and privacy.shown(HIDDEN).id == "note 1"
 
 
+def test_two_hospitals_of_equally_long_names_stay_two_groups():
+    notes = [Document(f"n{k}", "発熱", (), {"hospital": name}) for k, name in enumerate(("東病院", "西病院", "東病院"))]
+    shown = [privacy.shown(d).meta["hospital"] for d in Corpus("A", tuple(notes), private=True)]
+    assert shown == ["hospital 1", "hospital 2", "hospital 1"]
+
+
 def test_a_private_note_without_a_corpus_is_covered_too():
     alone = Document("n1", "秘密", (), {"case": "秘密", "title": "秘密"}, private=True)
     shown = privacy.shown(alone)

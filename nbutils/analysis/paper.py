@@ -62,7 +62,7 @@ READINGS = (
     ("“CLS token + linear layer” for BIO labels", "every token's state + linear layer", "decoding: viterbi"),
     ("sentence or note as input", "unit: sentence", "unit: note"),
     ("8:2 of documents or of sentences", "documents", "10: what each way of splitting leaks"),
-    ("no development set", "fixed epochs; tiny models are tuned on a part of the training notes", "epochs"),
+    ("no development set", "fixed epochs; docs/outputs.md says how those of the tiny models were chosen", "epochs"),
     ("“despite having no access to training data” (GPT-4o), yet few-shot examples come from the training data",
      "shots come from the training part", "shots"),
     ("SD with n or n − 1 (a factor of 1.22 for three seeds)", "n − 1", ""),

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from nbutils import privacy
 from nbutils.corpus import Document, Prediction
 from nbutils.scoring.spans import exact_document, pair
 
 # What notes may have in common, as `meta` names it: a group that is sampled as a whole.
-GROUPS = ("hospital", "site", "department", "ward", "physician", "author", "patient", "case")
+GROUPS = privacy.NAMES
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss
@@ -54,6 +54,7 @@ def test_the_calibration_error_of_a_small_case_is_that_by_hand():
 
 
 @given(ENTITIES, st.integers(1, 20))
+@settings(deadline=None)
 def test_every_entity_is_in_exactly_one_bin_of_its_probability(entities, n_bins):
     bins = reliability(entities, n_bins)
     assert bins["n"].sum() == len(entities)
@@ -62,6 +63,7 @@ def test_every_entity_is_in_exactly_one_bin_of_its_probability(entities, n_bins)
 
 
 @given(ENTITIES)
+@settings(deadline=None)
 def test_risk_at_a_threshold_is_the_share_of_wrong_ones_that_are_at_least_as_sure(entities):
     curve = risk_coverage(entities)
     for row in curve.itertuples():
@@ -86,12 +88,14 @@ def test_a_tagger_that_finds_nothing_has_no_calibration():
 
 
 @given(ENTITIES)
+@settings(deadline=None)
 def test_the_brier_score_is_scikit_learns(entities):
     judge = brier_score_loss(entities["correct"], entities["score"], pos_label=True)
     assert brier_score(entities) == pytest.approx(judge)
 
 
 @given(ENTITIES)
+@settings(deadline=None)
 def test_the_reliability_diagram_is_scikit_learns(entities):
     share, probability = calibration_curve(entities["correct"], entities["score"], n_bins=4)
     bins = reliability(entities, 4)

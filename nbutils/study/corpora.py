@@ -11,7 +11,7 @@ from functools import reduce
 from pathlib import Path
 
 from nbutils import ROOT
-from nbutils.corpus import Corpus, select, text_hash
+from nbutils.corpus import Corpus, private_by_text, select
 from nbutils.corpus.formats import files_of, read_corpus
 from nbutils.corpus.splits import split_by_document
 from nbutils.files import DataError
@@ -65,10 +65,10 @@ def private_names(study: Study) -> frozenset[str]:
     key = (repr(sorted(study.corpora.items())), *((str(file), stat.st_mtime_ns, stat.st_size) for file, stat in stats))
     if key not in _private_names:
         contents = {c for name in marked for c in _contents(study, name)}
-        texts = {t for name in marked for t in _texts(study, name)}
         again = {name for name in others if not contents.isdisjoint(_contents(study, name))}
-        again |= {name for name in others - again if not texts.isdisjoint(_texts(study, name))}
-        _private_names[key] = frozenset(marked | again)
+        notes = {name: _long_notes(study, name, name in marked) for name in study.corpora if name not in again}
+        by_text = {name for name, corpus in private_by_text(notes).items() if corpus.private}
+        _private_names[key] = frozenset(by_text | again)
     return _private_names[key]
 
 
@@ -85,9 +85,9 @@ def _contents(study: Study, name: str) -> Iterator[object]:
             yield digest([file])
 
 
-def _texts(study: Study, name: str) -> Iterator[str]:
-    texts = ("".join(d.text.split()) for d in _read(study, name))
-    return (text_hash(text) for text in texts if len(text) >= NOTE)
+def _long_notes(study: Study, name: str, private: bool) -> Corpus:
+    notes = tuple(d for d in _read(study, name) if len("".join(d.text.split())) >= NOTE)
+    return Corpus(name, notes, private=private)
 
 
 def open_annotators(study: Study, name: str) -> tuple[Corpus, Corpus] | None:

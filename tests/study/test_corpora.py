@@ -1,6 +1,7 @@
 """Where the corpora of a study lie, and whose text is private under whatever name it is read."""
 
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -30,6 +31,8 @@ def ward(tmp_path):
     os.link(tmp_path / "ward.xml", tmp_path / "hard.xml")
     (tmp_path / "copy.xml").write_bytes((tmp_path / "ward.xml").read_bytes())
     write_corpus(Corpus("W", notes[:2]), tmp_path / "two.jsonl")
+    wide = replace(notes[0], text=notes[0].text.replace("0日目", "０日目"))
+    write_corpus(Corpus("W", (wide,)), tmp_path / "wide.jsonl")
     (tmp_path / "deep").mkdir()
     return tmp_path
 
@@ -47,8 +50,9 @@ def study(folder, **entries):
 
 @pytest.mark.parametrize(
     "again",
-    ["ward.xml", "./deep/../ward.xml", "link.xml", "hard.xml", "copy.xml", "two.jsonl, format: jsonl"],
-    ids=["same path", "another spelling", "link", "hard link", "copy", "two notes in another format"],
+    ["ward.xml", "./deep/../ward.xml", "link.xml", "hard.xml", "copy.xml", "two.jsonl, format: jsonl",
+     "wide.jsonl, format: jsonl"],
+    ids=["same path", "another spelling", "link", "hard link", "copy", "two notes in another format", "full-width"],
 )
 def test_a_second_entry_of_private_notes_is_private(ward, again):
     chosen = study(ward, W=f"path: {ward}/ward.xml, private: true", V=f"path: {ward}/{again}", O=f"path: {ward}/o.xml")

@@ -1,5 +1,6 @@
 """The notebooks as a reader meets them: a story with short cells, one parameters cell, nothing hidden."""
 
+import ast
 import re
 
 import matplotlib.pyplot as plt
@@ -74,6 +75,13 @@ def test_the_code_of_a_solution_is_python_and_fits_in_a_cell(notebook):
     for code in solution_code(notebook):
         compile(code, "solution", "exec")
         assert len(code.splitlines()) <= 15
+
+
+def test_what_a_solution_imports_exists(notebook):
+    for code in solution_code(notebook):
+        for node in ast.walk(ast.parse(code)):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                exec(ast.unparse(node), {})
 
 
 @pytest.mark.parametrize("name", ["00_reading_the_paper", "01_data_exploration"])

@@ -25,8 +25,15 @@ def split_by_document(corpus: Corpus, *, test_fraction: float = 0.2, split_seed:
     if not 0 < n_test < len(corpus):
         raise ValueError(f'corpus "{corpus.name}" has {len(corpus)} documents, too few to split; add documents')
     test = set(np.random.default_rng(split_seed).permutation(len(corpus))[:n_test].tolist())
-    parts = [tuple(d for k, d in enumerate(corpus) if (k in test) == wanted) for wanted in (False, True)]
-    return replace(corpus, documents=parts[0]), replace(corpus, documents=parts[1])
+    return _divided(corpus, [k in test for k in range(len(corpus))])
+
+
+def _divided(corpus: Corpus, in_test: Sequence[bool]) -> tuple[Corpus, Corpus]:
+    """The documents that are not in the test part and those that are, each in the corpus' own order."""
+    train, test = (
+        tuple(d for d, inside in zip(corpus, in_test, strict=True) if inside == wanted) for wanted in (False, True)
+    )
+    return replace(corpus, documents=train), replace(corpus, documents=test)
 
 
 # --- grouped splits: what an 8:2 split leaks --------------------------------------------------------------------------
@@ -80,10 +87,7 @@ def random_folds(corpus: Corpus, n_folds: int, *, seed: int = 0) -> Iterator[Fol
         raise ValueError(f'corpus "{corpus.name}" has {len(corpus)} documents and cannot be cut into {n_folds} folds')
     fold_of = np.random.default_rng(seed).permutation(len(corpus)) % n_folds
     for k in range(n_folds):
-        parts = [
-            tuple(d for d, f in zip(corpus, fold_of, strict=True) if (f == k) == wanted) for wanted in (False, True)
-        ]
-        yield Fold({}, replace(corpus, documents=parts[0]), replace(corpus, documents=parts[1]))
+        yield Fold({}, *_divided(corpus, (fold_of == k).tolist()))
 
 
 def overlap_report(train: Corpus, test: Corpus, keys: Sequence[str] = ("case", "physician")) -> dict[str, float]:

@@ -81,11 +81,11 @@ def silver(corpus: Corpus) -> Corpus:
     for d in corpus:
         names = {d.surface(e) for e in d.entities if e.certainty in ("positive", None)}
         merged: list[Entity] = []
-        for e in sorted(project_strings(d.text, names)):
+        for e in project_strings(d.text, names):
             if merged and d.text[merged[-1].end : e.start] in ("", "、", "，", "・", ","):
                 merged[-1] = replace(merged[-1], end=e.end)
             else:
-                merged.append(replace(e, certainty="positive"))
+                merged.append(e)
         documents.append(replace(d, entities=tuple(merged)))
     return replace(corpus, documents=tuple(documents))
 

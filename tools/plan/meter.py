@@ -8,7 +8,7 @@ storage that they allocate and free, and torch's own counter adds up the operati
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,19 +58,23 @@ def meta_model(config: PretrainedConfig, settings: BertSettings | LoraSettings) 
     return model.train()
 
 
-def step_cost(config: PretrainedConfig, settings: BertSettings | LoraSettings, rows: int, tokens: int) -> Cost:
-    """The cost of one optimiser step with batches [rows, tokens].
+def _of_all_layers(
+    config: PretrainedConfig, cost: Callable[[PretrainedConfig], tuple[float, ...]]
+) -> tuple[float, ...]:
+    """What `cost` says of the whole model: layers are alike, so two shallow models say how much each layer adds."""
+    layers = config.num_hidden_layers
+    if layers <= 4:
+        return cost(with_layers(config, layers))
+    two, four = (cost(with_layers(config, n)) for n in (2, 4))
+    return tuple(a + (layers - 2) / 2 * (b - a) for a, b in zip(two, four, strict=True))
 
-    Layers are alike, so bytes and operations grow by the same amount with each: two shallow models say how much.
-    """
+
+def step_cost(config: PretrainedConfig, settings: BertSettings | LoraSettings, rows: int, tokens: int) -> Cost:
+    """The cost of one optimiser step with batches [rows, tokens]."""
     whole = meta_model(config, settings)
     total = sum(p.numel() for p in whole.parameters())
     trainable = sum(p.numel() for p in whole.parameters() if p.requires_grad)
-    layers = config.num_hidden_layers
-    few, more = (2, 4) if layers > 4 else (layers, layers)
-    one, other = (_one_batch(with_layers(config, n), settings, rows, tokens) for n in (few, more))
-    share = (layers - few) / (more - few) if more > few else 0.0
-    batch_bytes, flops, calls = (a + share * (b - a) for a, b in zip(one, other, strict=True))
+    batch_bytes, flops, calls = _of_all_layers(config, lambda shallow: _one_batch(shallow, settings, rows, tokens))
     weights = _weight_bytes(whole, settings, total, trainable)
     fixed = weights + (GRADIENT + ADAMW) * trainable
     # The first batch of a step makes the gradients on its way, a further one finds them there.
@@ -91,11 +95,8 @@ def prompting_cost(config: PretrainedConfig, bf16: bool, rows: int, tokens: int)
     whole = _causal(config, bf16)
     total = sum(p.numel() for p in whole.parameters())
     weights = total * (2 if bf16 else 4)
-    layers = config.num_hidden_layers
-    few, more = (2, 4) if layers > 4 else (layers, layers)
-    one, other = (_one_prompt(with_layers(config, n), bf16, rows, tokens) for n in (few, more))
-    share = (layers - few) / (more - few) if more > few else 0.0
-    return total, weights, int(weights + one + share * (other - one))
+    (added,) = _of_all_layers(config, lambda shallow: (_one_prompt(shallow, bf16, rows, tokens),))
+    return total, weights, int(weights + added)
 
 
 def _one_prompt(config: PretrainedConfig, bf16: bool, rows: int, tokens: int) -> int:

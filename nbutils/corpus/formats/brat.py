@@ -14,7 +14,7 @@ from pathlib import Path
 from nbutils.corpus import CERTAINTIES, Corpus, Document, Entity
 from nbutils.corpus.formats.offsets import offset_reader
 from nbutils.corpus.formats.plain_text import document_id, file_for
-from nbutils.corpus.formats.reading import Located, Read, Reading, Spans, check_spans, wanted_label
+from nbutils.corpus.formats.reading import Located, Read, Reading, Spans, attributes_of, check_spans, wanted_label
 from nbutils.files import (
     MAX_DIGITS,
     DataError,
@@ -251,7 +251,6 @@ def _lines(document: Document) -> Iterator[str]:
             )
         shown = ";".join(f"{start} {end}" for start, end in pieces)
         yield f"T{number}\t{entity.label} {shown}\t{' '.join(document.text[a:b] for a, b in pieces)}"
-        certainty = [("certainty", entity.certainty)] if entity.certainty is not None else []
-        for name, value in [*certainty, *entity.attributes]:
+        for name, value in attributes_of(entity):
             n_attributes += 1
             yield f"A{n_attributes}\t{name} T{number} {value}"

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nbutils.corpus import Corpus, Document, Entity
-from nbutils.corpus.formats.reading import Located, Read, Reading
+from nbutils.corpus.formats.reading import Located, Read, Reading, refuse_attributes
 from nbutils.files import MAX_DIGITS, DataError, Fault, Place, Remark, json_of, rows_of, text_of, written_whole
 from nbutils.privacy import shown_id
 
@@ -39,6 +39,9 @@ class _Note:
     text: str | None = None
     meta: dict[str, str] = field(default_factory=dict)
     sentences: list[list[_Token]] = field(default_factory=lambda: [[]])
+
+    def is_empty(self) -> bool:
+        return self.sentences == [[]] and self.text is None and self.id is None
 
     def spoken(self) -> list[list[_Token]]:
         return [sentence for sentence in self.sentences if sentence]
@@ -81,7 +84,7 @@ def _notes(where: Place, content: str, how: Reading, read: Read) -> Iterator[_No
     for number, line in enumerate(rows, 1):
         place = Place(f"{where}, line {number}")
         if begun[number - 1]:
-            if note and (note.sentences != [[]] or note.text is not None or note.id is not None):
+            if note and not note.is_empty():
                 yield note
             note = _Note(place)
         elif line.strip(" \t"):
@@ -100,7 +103,7 @@ def _notes(where: Place, content: str, how: Reading, read: Read) -> Iterator[_No
                 note = None
             else:
                 note.sentences.append([])
-    if note and (note.sentences != [[]] or note.text is not None or note.id is not None):
+    if note and not note.is_empty():
         yield note
 
 
@@ -216,11 +219,7 @@ def _lines(document: Document) -> Iterator[str]:
             yield f"# {key} = {json.dumps(value, ensure_ascii=False)}"
     labels = ["O"] * len(document.text)
     for e in document.entities:
-        if e.certainty is not None or e.attributes:
-            raise DataError(
-                f'document "{shown_id(document)}": entity {e.start}–{e.end} has a certainty or attributes, which IOB2 '
-                "cannot hold; write brat, or leave them out first with corpus.spans_only"
-            )
+        refuse_attributes(document, e, "IOB2")
         if any(document.text[k].isspace() for k in (e.start, e.end - 1)):
             raise DataError(
                 f'document "{shown_id(document)}": entity {e.start}–{e.end} begins or ends with white space, which '

@@ -11,9 +11,8 @@ from typing import Any
 
 from nbutils.corpus import Corpus, Entity
 from nbutils.corpus.formats.offsets import check_declared, offset_reader
-from nbutils.corpus.formats.reading import Located, Read, Reading, further_values
-from nbutils.files import DataError, Fault, Place, json_of, rows_of, text_of, written_whole
-from nbutils.privacy import shown_id
+from nbutils.corpus.formats.reading import Located, Read, Reading, further_values, refuse_attributes
+from nbutils.files import Fault, Place, json_of, rows_of, text_of, written_whole
 
 OWN_KEYS = frozenset(["id", "text", "data", "label", "labels", "entities", "relations", "Comments", "comments", "cats"])
 _AGAIN = "export JSONL from doccano again"
@@ -80,10 +79,6 @@ def write_doccano(corpus: Corpus, path: Path) -> None:
     with written_whole(path, private=corpus.private) as file:
         for document in corpus:
             for e in document.entities:
-                if e.certainty is not None or e.attributes:
-                    raise DataError(
-                        f'document "{shown_id(document)}": entity {e.start}–{e.end} has a certainty or attributes, '
-                        "which doccano cannot hold; write brat, or leave them out first with corpus.spans_only"
-                    )
+                refuse_attributes(document, e, "doccano")
             row = {"id": document.id, "text": document.text, "label": [list(e.key) for e in sorted(document.entities)]}
             file.write(json.dumps(row | dict(document.meta), ensure_ascii=False) + "\n")

@@ -6,7 +6,7 @@ import ast
 import csv
 import io
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Iterable
 from pathlib import Path
 
 from nbutils import files
@@ -68,12 +68,11 @@ def _read_row(id: str, question: str | None, answer: str | None, where: Place, h
     for number, string in enumerate(strings, 1):
         if string not in text:
             raise Fault(where, "string {} of the answer does not occur in its document", _AGAIN, number)
-    spans = (replace(e, certainty="positive") for e in project_strings(text, strings))
-    read.add(id, text, (Located(e, where) for e in spans), how, where)
+    read.add(id, text, (Located(e, where) for e in project_strings(text, strings)), how, where)
 
 
-def project_strings(text: str, strings: list[str], label: str = "d") -> list[Entity]:
-    """Mark every occurrence of every string, longest string first, skipping what is already marked."""
+def project_strings(text: str, strings: Iterable[str]) -> list[Entity]:
+    """Mark every occurrence of every string as positive, longest string first, skipping what is already marked."""
     taken = bytearray(len(text))
     entities = []
     for string in sorted(set(strings), key=lambda s: (-len(s), s)):
@@ -84,6 +83,6 @@ def project_strings(text: str, strings: list[str], label: str = "d") -> list[Ent
                 start = text.find(string, start + 1)
             else:
                 taken[start:end] = b"\x01" * len(string)
-                entities.append(Entity(start, end, label))
+                entities.append(Entity(start, end, certainty="positive"))
                 start = text.find(string, end)
     return sorted(entities)

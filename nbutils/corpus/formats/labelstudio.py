@@ -13,7 +13,7 @@ from typing import Any
 
 from nbutils.corpus import CERTAINTIES, Corpus, Document, Entity
 from nbutils.corpus.formats.offsets import check_declared, offset_reader, same_words
-from nbutils.corpus.formats.reading import Located, Read, Reading, further_values, listed
+from nbutils.corpus.formats.reading import Located, Read, Reading, attributes_of, further_values, listed
 from nbutils.files import DataError, Fault, Place, json_of, text_of, written_whole
 from nbutils.privacy import shown_id
 
@@ -156,8 +156,7 @@ def _task(document: Document, number: int) -> dict[str, Any]:
         place = {"start": e.start, "end": e.end, "text": document.surface(e)}
         shared = {"id": f"r{k}", "to_name": "text"}
         result.append(shared | {"from_name": "label", "type": "labels", "value": place | {"labels": [e.label]}})
-        certainty = [("certainty", e.certainty)] if e.certainty is not None else []
-        for name, value in [*certainty, *e.attributes]:
+        for name, value in attributes_of(e):
             result.append(shared | {"from_name": name, "type": "choices", "value": place | {"choices": [value]}})
     data = {"text": document.text, "id": document.id}
     if clash := set(data) & set(document.meta):

@@ -12,7 +12,7 @@ from xml.parsers import expat
 from xml.sax.saxutils import escape, quoteattr
 
 from nbutils.corpus import CERTAINTIES, MEDTXT_TAGS, Corpus, Document, Entity, problems
-from nbutils.corpus.formats.reading import Located, Read, Reading
+from nbutils.corpus.formats.reading import Located, Read, Reading, attributes_of
 from nbutils.files import DataError, Fault, Place, Remark, bytes_of, decoded, written_whole
 from nbutils.privacy import shown_id
 
@@ -258,8 +258,7 @@ def _inline_xml(document: Document) -> str:
         raise DataError(f"{sentences[0]}; MedTxt XML cannot hold it")
     out, at = [], 0
     for e in sorted(document.entities):
-        attributes = ([("certainty", e.certainty)] if e.certainty is not None else []) + list(e.attributes)
-        head = "".join(f" {k}={_quoted(v, shown_id(document))}" for k, v in attributes)
+        head = "".join(f" {k}={_quoted(v, shown_id(document))}" for k, v in attributes_of(e))
         out += [_xml(document.text[at : e.start], shown_id(document)), f"<{e.label}{head}>"]
         out += [_xml(document.surface(e), shown_id(document)), f"</{e.label}>"]
         at = e.end

@@ -13,6 +13,13 @@ from collections.abc import Callable, Iterable
 
 from nbutils.files import Fault
 
+MEANINGS = {
+    "codepoints": "code points",
+    "utf16": "UTF-16 code units",
+    "codepoints-lf": "code points where CRLF counts as one",
+    "utf16-lf": "UTF-16 code units where CRLF counts as one",
+}
+
 
 def offset_reader(text: str, offsets: str | None) -> Callable[[int], int]:
     """From a file's offsets to code points; an offset in the middle of a character or of a CRLF becomes −1."""
@@ -46,7 +53,7 @@ def check_declared(text: str, spans: Iterable[tuple[int, int, str | None]], offs
     wide, crlf = has_wide_characters(before), "\r\n" in before
     if offsets is not None or not (wide or crlf):
         return
-    ways = [w for w in ("codepoints", "utf16", "codepoints-lf", "utf16-lf") if wide or "utf16" not in w]
+    ways = [w for w in MEANINGS if wide or "utf16" not in w]
     ways = [w for w in ways if crlf or "-lf" not in w]
     fitting = [w for w in ways if _all_fit(text, spans, w)]
     what = " and ".join(["characters such as emoji"] * wide + ["line ends of Windows (CRLF)"] * crlf)
@@ -93,7 +100,7 @@ def why_shifted(quoted: str | None, given: list[tuple[int, int]], text: str) -> 
             "its offsets are right: the quote is HTML-escaped (&lt; for <); export it without escaping, or replace the "
             "escapes in the quotes"
         )
-    for way, meaning in _MEANINGS.items():
+    for way, meaning in MEANINGS.items():
         to_code_points = offset_reader(text, way)
         if _quotes(text, [(to_code_points(start), to_code_points(end)) for start, end in given], quoted):
             return f"its offsets fit as {meaning}: say `offsets: {way}` in the study file"
@@ -106,14 +113,6 @@ def why_shifted(quoted: str | None, given: list[tuple[int, int]], text: str) -> 
             "mark, or correct them"
         )
     return ""
-
-
-_MEANINGS = {
-    "codepoints": "code points",
-    "utf16": "UTF-16 code units",
-    "codepoints-lf": "code points where CRLF counts as one",
-    "utf16-lf": "UTF-16 code units where CRLF counts as one",
-}
 
 
 def _quotes(text: str, spans: list[tuple[int, int]], quoted: str) -> bool:

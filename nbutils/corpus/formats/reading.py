@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from nbutils.corpus import Document, Entity
-from nbutils.corpus.formats.offsets import same_words, why_shifted
-from nbutils.files import Fault, Place, Remark
+from nbutils.corpus.formats.offsets import MEANINGS, same_words, why_shifted
+from nbutils.files import DataError, Fault, Place, Remark
+from nbutils.privacy import shown_id
 
 CHOICES = {
     "overlaps": ("refuse", "longest"),
     "discontinuous": ("refuse", "fragments", "cover"),
-    "offsets": ("codepoints", "utf16", "codepoints-lf", "utf16-lf"),
+    "offsets": tuple(MEANINGS),
     "join": ("none", "space", "offsets"),
     "documents": ("docstart", "blank", "file"),
 }
@@ -221,3 +222,25 @@ def listed(value: Any, place: str, what: str, fix: str) -> list[Any]:
     if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
         raise Fault(place, "{} must be a list of objects", fix, Place(what))
     return value
+
+
+# --- what writers of several formats share ----------------------------------------------------------------------------
+
+
+def attributes_of(entity: Entity) -> list[tuple[str, str]]:
+    """An entity's attributes, its certainty first, for formats that keep it among them."""
+    certainty = [("certainty", entity.certainty)] if entity.certainty is not None else []
+    return [*certainty, *entity.attributes]
+
+
+def refuse_attributes(document: Document, entity: Entity, form: str) -> None:
+    """For formats of bare spans.
+
+    Raises:
+        DataError: the entity has more than a type.
+    """
+    if entity.certainty is not None or entity.attributes:
+        raise DataError(
+            f'document "{shown_id(document)}": entity {entity.start}–{entity.end} has a certainty or attributes, which '
+            f"{form} cannot hold; write brat, or leave them out first with corpus.spans_only"
+        )

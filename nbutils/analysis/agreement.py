@@ -9,16 +9,15 @@ import numpy as np
 import pandas as pd
 
 from nbutils.analysis.significance import INTERVAL
-from nbutils.corpus import Document, Entity, lines, paired
+from nbutils.corpus import UNMARKED, Document, Entity, cut_to, lines, paired
 from nbutils.privacy import shown
-from nbutils.scoring.evaluation import Evaluation
+from nbutils.scoring.evaluation import Evaluation, counts_of
 from nbutils.scoring.intervals import f1_interval
 from nbutils.scoring.resampling import draw
 from nbutils.scoring.spans import Scores, exact_document, partial_document
 from nbutils.study.corpora import open_annotators
 from nbutils.study.file import Study
 
-UNMARKED = "unmarked"  # an entity without a certainty
 Pairs = Sequence[tuple[Document, Document]]
 
 
@@ -65,8 +64,7 @@ def _table(pairs: Pairs, each: dict[str, list[Scores]], cluster: Sequence[str] |
     documents, rows = tuple(first for first, _ in pairs), {}
     for name, scores in each.items():
         total = sum(scores, Scores(0, 0, 0, 0))
-        counts = np.array([[(s.matched_gold, s.n_predicted, s.n_gold) for s in scores]], dtype=float).reshape(1, -1, 3)
-        evaluation = Evaluation(documents, counts, cluster=cluster)
+        evaluation = Evaluation(documents, counts_of(scores)[None], cluster=cluster)
         matched, first, second = int(total.matched_gold), total.n_gold, total.n_predicted
         rows[name] = {
             "entities of first": first,
@@ -217,12 +215,7 @@ def lines_that_differ(pairs: Pairs) -> list[tuple[str, str, list[Entity], list[E
     differing = []
     for first, second in ((shown(first), shown(second)) for first, second in pairs):
         for start, end in lines(first.text):
-            marked = [_in_line(d, start, end) for d in (first, second)]
+            marked = [cut_to(d.entities, start, end) for d in (first, second)]
             if {(*e.key, e.certainty) for e in marked[0]} != {(*e.key, e.certainty) for e in marked[1]}:
                 differing.append((first.id, first.text[start:end], *marked))
     return differing
-
-
-def _in_line(document: Document, start: int, end: int) -> list[Entity]:
-    touched = [e for e in sorted(document.entities) if e.start < end and start < e.end]
-    return [replace(e, start=max(e.start, start) - start, end=min(e.end, end) - start) for e in touched]

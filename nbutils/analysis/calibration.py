@@ -41,14 +41,17 @@ def calibration_table(
     mean squared error of the probability. Needs `outcomes_of_runs`.
     """
     rows = {}
+    drawn: dict[tuple[str, str], np.ndarray] = {}  # the same notes of a setting for every system
     for key, some in entities.groupby(KEYS, sort=False):
         runs = [run for _, run in some.groupby("seed")]
         means = pd.DataFrame(
             [(len(run), run["correct"].mean(), run["score"].mean(), brier_score(run),
               expected_calibration_error(run, n_bins), area_under_risk(run)) for run in runs]
         ).mean()  # fmt: skip
-        weights = draw(tuple(results.gold(*key[1:])), cluster=results.study.cluster, n_boot=n_boot, seed=seed)
-        ids = [d.id for d in results.gold(*key[1:])]
+        gold = tuple(results.gold(*key[1:]))
+        if key[1:] not in drawn:
+            drawn[key[1:]] = draw(gold, cluster=results.study.cluster, n_boot=n_boot, seed=seed)
+        weights, ids = drawn[key[1:]], [d.id for d in gold]
         sums = some.assign(over=some["score"] - some["correct"]).groupby("document")["over"].agg(["sum", "size"])
         over, n = (weights @ sums[column].reindex(ids, fill_value=0).to_numpy(float) for column in ("sum", "size"))
         low, high = np.quantile(100 * over[n > 0] / n[n > 0], [0.025, 0.975])

@@ -146,8 +146,8 @@ def difference_table(study: Study, like: pd.DataFrame) -> pd.DataFrame:
     asked = [tuple(study.systems[name].title for name in pair) for pair in study.compare]
     pairs = [pair for pair in asked if set(pair) <= set(titles)] or list(combinations(titles, 2))
     rows = []
+    under = {key: evaluation_of(part) for key, part in like.groupby(["tagger", "regime"], sort=False)}
     for first, second in pairs:
-        under = {key: evaluation_of(part) for key, part in like.groupby(["tagger", "regime"], sort=False)}
         for step, (near, far) in STEPS.items():
             keys = [(first, far), (first, near), (second, far), (second, near)]
             if all(key in under for key in keys):

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from nbutils.corpus import Corpus, Document, Entity, Prediction, lines
+from nbutils.corpus import Corpus, Document, Entity, Prediction, cut_to, lines
 from nbutils.privacy import shown
 from nbutils.scoring.spans import pair
 from nbutils.study.file import Study
@@ -142,7 +142,7 @@ def document_errors(
 ) -> Iterator[tuple[str, str, Entity]]:
     """(side, kind, entity) of every predicted entity that is not gold and every gold one that was not predicted.
 
-    Exactly as `scores.exact_scores` counts: by start, end and type, duplicates once.
+    Exactly as `spans.exact_scores` counts: by start, end and type, duplicates once.
     """
     predicted = list({e.key: e for e in predicted}.values())
     gold_keys, predicted_keys = {e.key for e in document.entities}, {e.key for e in predicted}
@@ -187,15 +187,8 @@ def in_its_line(document: Document, predicted: Iterable[Entity], entity: Entity)
     """The line of an entity, and the gold and predicted spans that touch it, counted from and cut to the line."""
     touched = [span for span in lines(document.text) if span[0] < entity.end and entity.start < span[1]]
     start, end = (touched[0][0], touched[-1][1]) if touched else (entity.start, entity.end)
-
-    def within(entities: Iterable[Entity]) -> tuple[tuple[int, int, str], ...]:
-        return tuple(
-            (max(e.start, start) - start, min(e.end, end) - start, e.label)
-            for e in sorted(entities)
-            if e.start < end and start < e.end
-        )
-
-    return {"line": shown(document).text[start:end], "gold": within(document.entities), "predicted": within(predicted)}
+    gold, found = (tuple(e.key for e in cut_to(some, start, end)) for some in (document.entities, predicted))
+    return {"line": shown(document).text[start:end], "gold": gold, "predicted": found}
 
 
 def on_document(

@@ -9,7 +9,7 @@ from itertools import permutations
 import pandas as pd
 
 from nbutils.analysis.paper import paper_table
-from nbutils.corpus import Corpus, lines
+from nbutils.corpus import UNMARKED, Corpus, lines
 from nbutils.privacy import shown, shown_fact
 
 
@@ -90,7 +90,7 @@ def statistics(corpora: Iterable[Corpus]) -> pd.DataFrame:
 
 def certainty_table(corpora: Iterable[Corpus]) -> pd.DataFrame:
     """Entities by certainty, one column per corpus; an unmarked certainty is its own row."""
-    counts = {c.name: Counter(e.certainty or "unmarked" for d in c for e in d.entities) for c in corpora}
+    counts = {c.name: Counter(e.certainty or UNMARKED for d in c for e in d.entities) for c in corpora}
     return pd.DataFrame(counts).fillna(0).astype(int).sort_index()
 
 

@@ -195,19 +195,17 @@ def main_table(study: Study, scores: pd.DataFrame, gaps: pd.DataFrame | None = N
     """
     summary = mean_sd(scores).set_index(["system", "train", "evaluate"])
     columns: dict[tuple[str, str], list[str]] = {}
-    for train in study.train:
-        order = [train] + [name for name in study.evaluate if name != train]
-        for name in [n for n in order if n in study.evaluate]:
-            kind = "ID" if name == train else "OOD"
-            columns[(f"trained on {train}", f"→{name} ({kind})")] = [
-                _cell(summary, (system, train, name)) for system in study.systems
+    for train, name in study.pairings():
+        kind = "ID" if name == train else "OOD"
+        columns[(f"trained on {train}", f"→{name} ({kind})")] = [
+            _cell(summary, (system, train, name)) for system in study.systems
+        ]
+        if kind == "OOD" and train in study.evaluate:
+            columns[(f"trained on {train}", f"Δ{train}→{name}")] = [
+                _difference(summary, (system, train, train), (system, train, name))
+                + _bounds(gaps, (study.systems[system].title, train, name))
+                for system in study.systems
             ]
-            if kind == "OOD" and train in study.evaluate:
-                columns[(f"trained on {train}", f"Δ{train}→{name}")] = [
-                    _difference(summary, (system, train, train), (system, train, name))
-                    + _bounds(gaps, (study.systems[system].title, train, name))
-                    for system in study.systems
-                ]
     table = pd.DataFrame(columns, index=[s.title for s in study.systems.values()])
     table.columns = pd.MultiIndex.from_tuples(columns, names=["micro F1 (%), mean (SD)", ""])
     return table
@@ -255,11 +253,10 @@ def type_table(study: Study, by_type: pd.DataFrame) -> pd.DataFrame:
 def _counts(study: Study, counts: pd.Series) -> list[str]:
     """The number for each column of the main table that is a score, and nothing for a Δ."""
     cells = []
-    for train in study.train:
-        for name in [n for n in dict.fromkeys((train, *study.evaluate)) if n in study.evaluate]:
-            cells.append(f"{counts[train, name]:,}" if (train, name) in counts.index else "—")
-            if name != train and train in study.evaluate:
-                cells.append("")
+    for train, name in study.pairings():
+        cells.append(f"{counts[train, name]:,}" if (train, name) in counts.index else "—")
+        if name != train and train in study.evaluate:
+            cells.append("")
     return cells
 
 

@@ -120,14 +120,11 @@ def mixed_model(study: Study, mentions: pd.DataFrame, *pair: str) -> pd.DataFram
     )
     start = np.concatenate([np.zeros(model.k_fep), np.full(model.k_vcp, -1.0), np.zeros(model.k_vc)])
     fit = model.fit_vb(mean=start, sd=np.full(len(start), 0.3))
+    parts = [("odds ratio", fixed, fit.fe_mean, fit.fe_sd), ("SD (logit)", effects, fit.vcp_mean, fit.vcp_sd)]
     table = [
-        {"effect": name, "is": "odds ratio", "value": np.exp(m)}
+        {"effect": name, "is": what, "value": np.exp(m)}
         | dict(zip(INTERVAL, np.exp([m - 1.96 * s, m + 1.96 * s]), strict=True))
-        for name, m, s in zip(fixed, fit.fe_mean, fit.fe_sd, strict=True)
-    ]
-    table += [
-        {"effect": name, "is": "SD (logit)", "value": np.exp(m)}
-        | dict(zip(INTERVAL, np.exp([m - 1.96 * s, m + 1.96 * s]), strict=True))
-        for name, m, s in zip(effects, fit.vcp_mean, fit.vcp_sd, strict=True)
+        for what, names, means, sds in parts
+        for name, m, s in zip(names, means, sds, strict=True)
     ]
     return pd.DataFrame(table).set_index(["is", "effect"])

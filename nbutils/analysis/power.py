@@ -15,7 +15,7 @@ import pandas as pd
 from scipy import stats
 
 from nbutils.analysis.significance import Evaluated, above_floor, pairs
-from nbutils.scoring.evaluation import Evaluation
+from nbutils.scoring.evaluation import Evaluation, f1_of
 from nbutils.scoring.intervals import changes_without
 from nbutils.scoring.variance import variance_components
 from nbutils.study.corpora import main_setting
@@ -67,7 +67,10 @@ def of_pilot(evaluated: Evaluated, first: str, second: str, train: str, evaluate
         physician, note = _one_way(each, groups[0])
         n_groups = int(groups[0].max()) + 1
         design = replace(design, physicians=n_groups, cases=max(round(len(each) / n_groups), 1))
-    seeds = [100 * (_f1_of_seeds(out) - _f1_of_seeds(home)) for out, home in zip(outside, inside, strict=True)]
+    seeds = [
+        100 * (f1_of(out.counts.sum(axis=1)) - f1_of(home.counts.sum(axis=1)))
+        for out, home in zip(outside, inside, strict=True)
+    ]
     training = sum(float(s.var(ddof=1)) for s in seeds if len(s) > 1)
     return Variances(physician, case, note, float(_per_note(inside).var(ddof=1)), training), design
 
@@ -110,18 +113,21 @@ def power(v: Variances, d: Design, effect: float) -> float:
 
     Source: the normal approximation of the noncentral t distribution (Johnson and Welch 1940, Biometrika 31).
     """
-    error, freedom = standard_error(v, d)
-    critical = stats.t.ppf(0.975, freedom)
-    spread = math.sqrt(1 + critical**2 / (2 * freedom))
-    return float(stats.norm.cdf((effect / error - critical * (1 - 1 / (4 * freedom))) / spread))
+    error, least, spread = _t_test(v, d)
+    return float(stats.norm.cdf((effect / error - least) / spread))
 
 
 def detectable(v: Variances, d: Design) -> float:
     """The smallest difference (points) that is seen with a power of 80 %."""
+    error, least, spread = _t_test(v, d)
+    return float(error * (least + stats.norm.ppf(WANTED) * spread))
+
+
+def _t_test(v: Variances, d: Design) -> tuple[float, float, float]:
+    """Standard error of the difference, and mean and spread (in errors) of where its t begins to be seen."""
     error, freedom = standard_error(v, d)
     critical = stats.t.ppf(0.975, freedom)
-    spread = math.sqrt(1 + critical**2 / (2 * freedom))
-    return float(error * (critical * (1 - 1 / (4 * freedom)) + stats.norm.ppf(WANTED) * spread))
+    return error, critical * (1 - 1 / (4 * freedom)), math.sqrt(1 + critical**2 / (2 * freedom))
 
 
 def design_table(v: Variances, designs: Sequence[Design], effects: Sequence[float] = EFFECTS) -> pd.DataFrame:
@@ -196,11 +202,6 @@ def _per_note(pair: Sequence[Evaluation]) -> np.ndarray:
     n = len(pair[0].documents)
     moved = [changes_without(e.counts, np.arange(n)) for e in pair]
     return -100 * (n - 1) * (moved[0] - moved[1])
-
-
-def _f1_of_seeds(evaluation: Evaluation) -> np.ndarray:
-    matched, predicted, gold = evaluation.counts.sum(axis=1).T
-    return 2 * matched / np.maximum(predicted + gold, 1)
 
 
 def _one_way(values: np.ndarray, codes: np.ndarray) -> tuple[float, float]:

@@ -69,7 +69,8 @@ def above_floor(evaluated: Evaluated) -> dict[Key, Evaluation]:
 
 def not_counted(study: Study, evaluated: Evaluated) -> str:
     """A sentence that names the systems at the floor; empty without any."""
-    names = [study.systems[name].title for name in study.systems if name in at_floor(evaluated)]
+    nothing = at_floor(evaluated)
+    names = [study.systems[name].title for name in study.systems if name in nothing]
     return f"Not counted or tested, as F1 is below {FLOOR:.0f} in-domain: {', '.join(names)}." if names else ""
 
 
@@ -112,7 +113,7 @@ def gap_table(study: Study, evaluated: Evaluated, scale: str = "points") -> pd.D
 
 def pairs(study: Study, evaluated: Evaluated) -> list[tuple[str, str]]:
     """The pairs of systems that are tested: those that the study names in `compare`, or all above the floor."""
-    return list(study.compare) or list(combinations([s for s in study.systems if s in _systems(evaluated)], 2))
+    return list(study.compare) or list(combinations(_counted_systems(study, evaluated), 2))
 
 
 def gap_difference_table(study: Study, evaluated: Evaluated) -> pd.DataFrame:
@@ -135,7 +136,7 @@ def gap_difference_table(study: Study, evaluated: Evaluated) -> pd.DataFrame:
                         | ({_within(study): e.p_within(study.margin)} if scale == "points" else {})
                     )  # fmt: skip
     table = _table(rows, ["scale", "first", "second", "train", "evaluate"])
-    return _with_holm(table, [table.index.get_level_values("scale")] if len(table) else [])
+    return _with_holm(table, "scale")
 
 
 def comparison_table(
@@ -149,7 +150,7 @@ def comparison_table(
     """
     rows = []
     chosen = above_floor(evaluated)
-    for first, second in combinations([s for s in study.systems if s in _systems(chosen)], 2):
+    for first, second in combinations(_counted_systems(study, chosen), 2):
         if (second, first) in study.compare:
             first, second = second, first
         for train, name in _settings(study):
@@ -165,7 +166,7 @@ def comparison_table(
                     | {"p, other trainings": e.p(trainings=True), _within(study): e.p_within(study.margin)}
                 )  # fmt: skip
     table = _table(sorted(rows, key=lambda row: row["family"]), ["family", "first", "second", "train", "evaluate"])
-    return _with_holm(table, [table.index.get_level_values("family")] if len(table) else [], only="asked")
+    return _with_holm(table, "family", only="asked")
 
 
 def group_p(a: Evaluation, b: Evaluation, *, n_permutations: int = 10_000, seed: int = 0) -> float:
@@ -228,24 +229,27 @@ def _of_pair(study: Study, first: str, second: str) -> dict[str, str]:
     return {"first": study.systems[first].title, "second": study.systems[second].title}
 
 
-def _with_holm(table: pd.DataFrame, by: list, only: str | None = None) -> pd.DataFrame:
-    """The table with Holm's p over the rows of each group, or over those of one group only.
+def _with_holm(table: pd.DataFrame, level: str, only: str | None = None) -> pd.DataFrame:
+    """The table with Holm's p over the rows of each value of an index level, or over those of one value only.
 
     It corrects the p over other trainings, or the plain one of systems that were trained once.
     """
     if not len(table):
         return table
+    by = table.index.get_level_values(level)
     wider = table["p, other trainings"].fillna(table["p"])
-    adjusted = wider.groupby(by[0], sort=False).transform(lambda p: holm(p))
-    return table.assign(**{"p (Holm)": adjusted.where(by[0] == only) if only else adjusted})
+    adjusted = wider.groupby(by, sort=False).transform(lambda p: holm(p))
+    return table.assign(**{"p (Holm)": adjusted.where(by == only) if only else adjusted})
 
 
 def _table(rows: list[dict], index: list[str]) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index(index) if rows else pd.DataFrame()
 
 
-def _systems(evaluated: Evaluated) -> set[str]:
-    return {system for system, _, _ in above_floor(evaluated)}
+def _counted_systems(study: Study, evaluated: Evaluated) -> list[str]:
+    """The systems above the floor, in the study's order."""
+    names = {system for system, _, _ in above_floor(evaluated)}
+    return [name for name in study.systems if name in names]
 
 
 def _settings(study: Study) -> Iterator[tuple[str, str]]:

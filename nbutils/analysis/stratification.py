@@ -82,7 +82,7 @@ def stratum_table(chosen: Mapping[str, Evaluation], by: str) -> pd.DataFrame:
             inside = [k for k, name in enumerate(levels) if name == level]
             matched, predicted, gold = evaluation.counts[:, inside].sum(axis=(0, 1))
             rows.append(
-                {"system": system, "by": by, "stratum": level, "name": _name(evaluation.documents[inside[0]], by)}
+                {"system": system, "by": by, "stratum": level, "name": stratum_name(evaluation.documents[inside[0]], by)}
                 | {"notes": len(inside), "entities": int(evaluation.counts[0, inside, 2].sum())}
                 | {"mean of notes": f1[inside].mean()}
                 | {"pooled": 100 * f1_of(evaluation.counts[:, inside].sum(axis=1)).mean()}
@@ -91,7 +91,7 @@ def stratum_table(chosen: Mapping[str, Evaluation], by: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _name(document: Document, by: str) -> str:
+def stratum_name(document: Document, by: str) -> str:
     """What a stratum is called where it is shown: a case by its title, others by the name in the file."""
     facts = shown(document).meta
     titled = by == "case" and not hidden(document.private)  # covered titles look alike

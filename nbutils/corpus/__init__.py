@@ -5,6 +5,7 @@ from nbutils.corpus.documents import (
     Document,
     Entity,
     Prediction,
+    cut_to,
     entities_within,
     fingerprint,
     lines,
@@ -14,6 +15,7 @@ from nbutils.corpus.documents import (
     same_words_hash,
     sentence_spans,
     text_hash,
+    without_overlaps,
 )
 from nbutils.corpus.types import (
     CERTAINTIES,
@@ -28,6 +30,7 @@ from nbutils.corpus.types import (
 
 __all__ = [
     "CERTAINTIES", "MEDTXT_TAGS", "UNMARKED", "WITHOUT_CERTAINTY", "Corpus", "Document", "Entity", "Prediction",
-    "entities_within", "entity_types", "fingerprint", "lines", "paired", "private_by_text", "problems",
+    "cut_to", "entities_within", "entity_types", "fingerprint", "lines", "paired", "private_by_text", "problems",
     "same_words_hash", "select", "sentence_spans", "separated", "spans_only", "text_hash",
+    "without_overlaps",
 ]  # fmt: skip

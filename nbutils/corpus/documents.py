@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from nbutils.files import HIDDEN
@@ -173,6 +173,21 @@ def entities_within(document: Document, start: int, end: int) -> list[Entity]:
         for e in sorted(document.entities)
         if start <= e.start and e.end <= end
     ]
+
+
+def cut_to(entities: Iterable[Entity], start: int, end: int) -> list[Entity]:
+    """The entities that touch `[start, end)`, cut to it, with offsets counted from `start`."""
+    touched = [e for e in sorted(entities) if e.start < end and start < e.end]
+    return [replace(e, start=max(e.start, start) - start, end=min(e.end, end) - start) for e in touched]
+
+
+def without_overlaps(entities: Iterable[Entity]) -> tuple[Entity, ...]:
+    """The entities in order, without any that overlaps the one before it."""
+    kept: list[Entity] = []
+    for entity in sorted(entities):
+        if not kept or entity.start >= kept[-1].end:
+            kept.append(entity)
+    return tuple(kept)
 
 
 def paired(first: Corpus, second: Corpus) -> list[tuple[Document, Document]]:

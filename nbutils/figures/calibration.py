@@ -15,7 +15,7 @@ from nbutils.study.file import Study
 def figure(study: Study, entities: pd.DataFrame, n_bins: int = 10) -> Figure:
     """Above the reliability diagram, below risk against coverage; one column per setting. Needs `outcomes_of_runs`."""
     use_style()
-    settings = [(t, e) for t in study.train for e in sorted(study.evaluate, key=lambda e: e != t)]
+    settings = study.pairings()
     drawn, panels = plt.subplots(
         2, len(settings), figsize=(3.1 * len(settings), 7), sharey="row", squeeze=False, layout="constrained"
     )

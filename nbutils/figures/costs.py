@@ -11,7 +11,7 @@ from nbutils.study.file import Study
 
 
 def score_against_cost(study: Study, table: pd.DataFrame, cost: str) -> Figure:
-    """F1 of every run against a cost, training beside inference. Needs `efficiency.cost_table`; a log scale of cost."""
+    """F1 of every run against a cost, training beside inference. Needs `costs.cost_table`; a log scale of cost."""
     use_style()
     figure, axes = plt.subplots(figsize=(7, 4.2))
     for k, (name, (colour, _)) in enumerate(system_styles(study).items()):

@@ -27,7 +27,7 @@ def main_result(study: Study, scores: pd.DataFrame, nothing: Collection[str] = (
     Systems of `nothing` (`significance.at_floor`) are named below the figure and not drawn.
     """
     use_style()
-    settings = [(t, e) for t in study.train for e in sorted(study.evaluate, key=lambda e: e != t)]
+    settings = study.pairings()
     styles = {name: style for name, style in system_styles(study).items() if name not in nothing}
     figure, axes = plt.subplots(figsize=(1.6 + 1.9 * len(settings), 4.6), layout="constrained")
     width = 0.8 / max(len(styles), 1)
@@ -96,7 +96,7 @@ def gaps(study: Study, table: pd.DataFrame) -> Figure:
 def precision_recall(study: Study, table: pd.DataFrame) -> Figure:
     """Precision against recall as the threshold rises, one panel per setting. Needs `calibration.threshold_table`."""
     use_style()
-    settings = [(t, e) for t in study.train for e in sorted(study.evaluate, key=lambda e: e != t)]
+    settings = study.pairings()
     figure, panels = plt.subplots(
         1, len(settings), figsize=(3.1 * len(settings), 4.2), sharex=True, sharey=True, squeeze=False,
         layout="constrained",

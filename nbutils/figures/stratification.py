@@ -12,10 +12,9 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Patch, Rectangle
 
 from nbutils.analysis.significance import INTERVAL
-from nbutils.analysis.stratification import corpus_grid, grid, outliers
+from nbutils.analysis.stratification import corpus_grid, grid, outliers, stratum_name
 from nbutils.corpus import Corpus, Document
 from nbutils.figures.style import plain, system_dots, system_styles, use_style
-from nbutils.privacy import shown
 from nbutils.scoring.evaluation import Evaluation
 from nbutils.study.file import Study
 
@@ -131,9 +130,7 @@ def heat_map(study: Study, chosen: Mapping[str, Evaluation]) -> Figure:
     )  # fmt: skip
     for axes in panels.flat[len(cells) :]:
         axes.set_visible(False)
-    for axes in panels.flat[
-        max(len(cells) - n_columns, 0) : len(cells)
-    ]:  # the lowest panel of a column names the cases
+    for axes in panels.flat[max(len(cells) - n_columns, 0) : len(cells)]:  # the lowest of a column names the cases
         axes.tick_params(labelbottom=True)
     for axes, (system, values) in zip(panels.flat, cells.items(), strict=False):
         image = _heat(axes, values, chosen[system].documents, low=0, high=100)
@@ -164,7 +161,6 @@ def _heat(axes: Axes, cells: pd.DataFrame, documents: Sequence[Document], *, low
 
 
 def _row_names(documents: Iterable[Document], cells: pd.DataFrame) -> dict[str, str]:
-    """What the rows of a grid are called: cases by title, and nothing of a private note that may not be shown."""
+    """What the rows of a grid are called."""
     key = cells.index.name
-    facts = {d.meta[key]: shown(d).meta for d in documents}
-    return {value: (fact.get("title") if key == "case" else None) or fact[key] for value, fact in facts.items()}
+    return {d.meta[key]: stratum_name(d, key) for d in documents}

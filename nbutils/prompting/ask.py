@@ -280,8 +280,8 @@ async def _all_asked(asking: _Asking, wanted: dict[str, Request]) -> list[str]:
         settled = asking.answers.settled(left)
         asking.answered_any |= any(o.state not in ABOUT_A_NOTE for o in settled.values())
         await asking.show(n=len(settled.keys() - asking.done))
-        undecided += _take_up(asking.answers, left, asking.settings)
-        elsewhere, _ = asking.answers.under_way(left)  # another process asks for the same
+        elsewhere, lost = asking.answers.under_way(left)  # another process asks for the same
+        undecided += _take_up(asking.answers, lost, asking.settings)
         here = left.keys() - settled.keys() - asking.done - {*undecided, *elsewhere}
         asking.refused_before |= asking.answers.refused_before(here)
         queue = [left[key] for key in left if key in here][::-1]
@@ -300,12 +300,11 @@ async def _all_asked(asking: _Asking, wanted: dict[str, Request]) -> list[str]:
     return undecided
 
 
-def _take_up(answers: Answers, wanted: dict[str, Request], settings: IclSettings) -> list[str]:
+def _take_up(answers: Answers, lost: list[str], settings: IclSettings) -> list[str]:
     """Decide on requests that were under way when an earlier run was killed; those that a person must decide on.
 
     Nobody knows whether they were paid for. What costs nothing (this machine, no price) is asked again.
     """
-    _, lost = answers.under_way(wanted)
     free = guard.is_loopback(guard.host_of(settings.endpoint)) and not settings.price
     if settings.interrupted == "resend" or (free and settings.interrupted == "ask"):
         for key in lost:

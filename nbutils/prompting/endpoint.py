@@ -59,7 +59,6 @@ class Endpoint:
             DataError: text of these corpora may not go to this endpoint.
         """
         guard.allow(self.settings.endpoint, self.settings, private_corpora)
-        attempt = None
         try:
             async with asyncio.timeout(self.settings.timeout):
                 raw = await self.client.chat.completions.with_raw_response.create(
@@ -68,12 +67,11 @@ class Endpoint:
                     extra_body={k: v for k, v in body.items() if k not in ("model", "messages")},
                     extra_headers={"Idempotency-Key": key},
                 )
-                attempt = read_completion(raw.content)
+                return read_completion(raw.content)
         except TimeoutError:
-            attempt = Attempt(failure="time-out", may_be_paid=True)
+            return Attempt(failure="time-out", may_be_paid=True)
         except Exception as error:
-            attempt = _failure(error)
-        return attempt
+            return _failure(error)
 
 
 def api_key(settings: IclSettings) -> str:

@@ -30,7 +30,7 @@ def allow(endpoint: str, rules: Rules, private_corpora: Iterable[str] = ()) -> s
         DataError: no usable address, or the text may not go there; one sentence with the fix.
     """
     host = host_of(endpoint)
-    if is_loopback(host) or host in {h.strip().lower() for h in rules.allowed_hosts}:
+    if is_trusted(host, rules.allowed_hosts):
         return host
     if private := sorted(set(private_corpora), reverse=True):
         what = f'corpus "{private[0]}" is marked private, so its' if private[0] else "a note is marked private, so its"
@@ -65,6 +65,11 @@ def host_of(endpoint: str) -> str:
             "the key comes from the environment (key_variable)"
         )
     return url.host.lower()
+
+
+def is_trusted(host: str, allowed_hosts: Iterable[str]) -> bool:
+    """Whether a host may get any text: this machine, or one that the study file declares."""
+    return is_loopback(host) or host in {h.strip().lower() for h in allowed_hosts}
 
 
 def is_loopback(host: str) -> bool:

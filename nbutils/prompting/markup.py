@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
 
-from nbutils.corpus import Entity
+from nbutils.corpus import Entity, without_overlaps
 from nbutils.prompting.alignment import UNMATCHED, copies, matched
 from nbutils.taggers.offsets import normalised_stream
 
@@ -112,7 +112,7 @@ def _read_exact(text: str, answer: str, labels: Sequence[str], ledger: Counter[s
             if text[at:] == rest or (text[at:].rstrip() == rest.rstrip()):
                 ledger.update(counted)
                 pairs = _paired(tags, ledger)
-                return _sound((Entity(a, b, label) for a, b, label in pairs), ledger)
+                return _sound([Entity(a, b, label) for a, b, label in pairs], ledger)
     return None
 
 
@@ -339,12 +339,9 @@ def _paired(tags: Sequence[_Tag], ledger: Counter[str]) -> list[tuple[int, int, 
     return outer
 
 
-def _sound(entities: Iterable[Entity], ledger: Counter[str]) -> tuple[Entity, ...]:
-    """The entities in order, without any that overlaps the one before it."""
-    kept: list[Entity] = []
-    for entity in sorted(entities):
-        if kept and entity.start < kept[-1].end:
-            ledger["entity overlaps"] += 1
-        else:
-            kept.append(entity)
-    return tuple(kept)
+def _sound(entities: Sequence[Entity], ledger: Counter[str]) -> tuple[Entity, ...]:
+    """The entities in order, without overlaps, which are counted."""
+    kept = without_overlaps(entities)
+    if len(kept) < len(entities):
+        ledger["entity overlaps"] += len(entities) - len(kept)
+    return kept

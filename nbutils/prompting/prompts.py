@@ -7,10 +7,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from nbutils.corpus import Document, sentence_spans
+from nbutils.corpus import Document, entities_within, sentence_spans
 from nbutils.prompting import markup
-from nbutils.taggers import PROMPTS
-from nbutils.taggers.settings import IclSettings
+from nbutils.taggers.settings import IclSettings, prompt_file
 
 TAG_TOKENS = 64  # tokens of an answer for tags and a remark, besides those for the text
 
@@ -30,7 +29,7 @@ def build_prompt(name: str, shots: Sequence[Document], text: str) -> Prompt:
 
 
 def _filled(name: str, values: dict[str, list[str | Document]]) -> list[str | Document]:
-    template = (PROMPTS / f"{name}.txt").read_text(encoding="utf-8")
+    template = prompt_file(name)
     if not name.endswith("_example"):
         template = template.removesuffix("\n")
     parts: list[str | Document] = []
@@ -54,17 +53,11 @@ def shortened(document: Document, characters: int | None) -> Document:
     if characters is None or len(document.text) <= characters:
         return document
     spans = sentence_spans(document)
-    best = min(range(len(spans)), key=lambda k: (not _has_entity(document, *spans[k]) or
+    best = min(range(len(spans)), key=lambda k: (not entities_within(document, *spans[k]) or
                                                  spans[k][1] - spans[k][0] > characters, k))  # fmt: skip
     start, end = spans[best]
     for _, further in spans[best + 1 :]:
         if further - start > characters:
             break
         end = further
-    inside = [e for e in document.entities if start <= e.start and e.end <= end]
-    moved = tuple(replace(e, start=e.start - start, end=e.end - start) for e in inside)
-    return replace(document, text=document.text[start:end], entities=moved)
-
-
-def _has_entity(document: Document, start: int, end: int) -> bool:
-    return any(start <= e.start and e.end <= end for e in document.entities)
+    return replace(document, text=document.text[start:end], entities=tuple(entities_within(document, start, end)))

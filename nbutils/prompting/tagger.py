@@ -9,7 +9,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from nbutils.prompting.guard import NOTES
 from nbutils.prompting.ledger import SURROGATE, Outcome, answer_key
 from nbutils.prompting.prompts import Prompt, answer_limit, build_prompt, prompt_string, shortened
 from nbutils.prompting.reply import state_of_end
-from nbutils.taggers.settings import IclSettings
+from nbutils.taggers.settings import IclSettings, save_settings
 from nbutils.taggers.usage import Tokens
 
 MESSAGE_TOKENS = 32  # tokens that a chat template adds, at most
@@ -111,10 +111,7 @@ class IclTagger:
 
     def save(self, folder: str | Path) -> None:
         """The settings, and which notes are shown, by id: the model stays where it is, the notes in their corpus."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        record = asdict(self.settings) | {"seed": self.seed, "shot_documents": [d.id for d in self.shots]}
-        (folder / "settings.json").write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
+        save_settings(self.settings, folder, seed=self.seed, shot_documents=[d.id for d in self.shots])
 
 
 def fit(
@@ -245,10 +242,9 @@ def reread(corpus: Corpus, predictions: Iterable[Prediction], settings: IclSetti
         if len(raw) != len(spans):
             raise DataError(f'document "{p.document_id}": its raw answers were not kept; tag it again')
         pieces = [Piece(0, start, document.text[start:end], ()) for start, end in spans]
-        states = {k.removeprefix("answer: "): n for k, n in p.repairs.items() if k.startswith("answer: ")}
         outcomes = [Outcome("stop", content) for content in raw]
         (prediction,) = predictions_of([document], pieces, outcomes, settings)
-        kept = {f"answer: {state}": n for state, n in states.items()}
+        kept = {kind: n for kind, n in p.repairs.items() if kind.startswith("answer: ")}
         again.append(replace(prediction, repairs={**prediction.repairs, **kept}))
     return again
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from nbutils import privacy
 from nbutils.corpus import Document, Prediction
-from nbutils.scoring.spans import exact_document, pair
+from nbutils.scoring.spans import Scores, exact_document, pair
 
 # What notes may have in common, as `meta` names it: a group that is sampled as a whole.
 GROUPS = privacy.NAMES
@@ -50,8 +50,12 @@ class Evaluation:
 
 def document_counts(gold: Iterable[Document], predicted: Iterable[Prediction]) -> np.ndarray:
     """(matched, predicted, gold) entities of every gold document, exact spans; shape (documents, 3)."""
-    each = [exact_document(d.entities, p.entities) for d, p in pair(gold, predicted)]
-    return np.array([(s.matched_gold, s.n_predicted, s.n_gold) for s in each], dtype=float).reshape(-1, 3)
+    return counts_of(exact_document(d.entities, p.entities) for d, p in pair(gold, predicted))
+
+
+def counts_of(scores: Iterable[Scores]) -> np.ndarray:
+    """(matched, predicted, gold) of each document's scores; shape (documents, 3)."""
+    return np.array([(s.matched_gold, s.n_predicted, s.n_gold) for s in scores], dtype=float).reshape(-1, 3)
 
 
 def f1_of(counts: np.ndarray) -> np.ndarray:

@@ -43,8 +43,7 @@ def permutation_test(
     moved = (swaps @ exchange).reshape(len(swaps), n_seeds, 3)
     after = f1_of(first.sum(axis=1) + moved).mean(axis=1) - f1_of(second.sum(axis=1) - moved).mean(axis=1)
     observed = micro_f1(first) - micro_f1(second)
-    as_far = np.count_nonzero(np.abs(after) >= abs(observed) - 1e-12)
-    return observed, float(as_far / len(swaps) if exact else (1 + as_far) / (1 + len(swaps)))
+    return observed, _share_as_far(after, observed, exact)
 
 
 def _swaps(n: int, n_permutations: int, seed: int) -> tuple[np.ndarray, bool]:
@@ -52,6 +51,12 @@ def _swaps(n: int, n_permutations: int, seed: int) -> tuple[np.ndarray, bool]:
     if n <= N_EXACT:
         return np.array(list(product([0.0, 1.0], repeat=n))), True
     return np.random.default_rng(seed).integers(0, 2, (n_permutations, n)).astype(float), False
+
+
+def _share_as_far(after: np.ndarray, observed: float, exact: bool) -> float:
+    """p: the share of swaps with a difference at least as large; of a sample, what was observed is one of them."""
+    as_far = np.count_nonzero(np.abs(after) >= abs(observed) - 1e-12)
+    return float(as_far / len(after) if exact else (1 + as_far) / (1 + len(after)))
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
@@ -98,8 +103,7 @@ def spread_test(
     swaps, exact = _swaps(len(a), n_permutations, seed)
     sds = [np.where(swaps, other, own).std(axis=1, ddof=1) for own, other in ((a, b), (b, a))]
     sd_first, sd_second = a.std(ddof=1), b.std(ddof=1)
-    as_far = np.count_nonzero(np.abs(sds[0] - sds[1]) >= abs(sd_first - sd_second) - 1e-12)
-    p_swapped = as_far / len(swaps) if exact else (1 + as_far) / (1 + len(swaps))
+    p_swapped = _share_as_far(sds[0] - sds[1], sd_first - sd_second, exact)
     constant = np.ptp(a + b) == 0 or np.ptp(a - b) == 0
     p = math.nan if constant or len(a) < 3 else float(pearsonr(a + b, a - b).pvalue)
-    return SpreadTest(float(sd_first), float(sd_second), p, float(p_swapped))
+    return SpreadTest(float(sd_first), float(sd_second), p, p_swapped)

@@ -129,6 +129,10 @@ class Study:
                 for seed in system.seeds:
                     yield system, train, seed
 
+    def pairings(self) -> list[tuple[str, str]]:
+        """Training and evaluation corpus of every setting, in-domain first, as tables and figures show them."""
+        return [(train, name) for train in self.train for name in sorted(self.evaluate, key=lambda n: n != train)]
+
 
 def load_study(path: str | Path) -> Study:
     """Read and check a study file.

@@ -20,7 +20,16 @@ from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_t
 from peft.tuners.lora import LoraLayer
 from tqdm.auto import tqdm
 
-from nbutils.corpus import Document, Entity, Prediction, entities_within, sentence_spans, separated
+from nbutils.corpus import (
+    UNMARKED,
+    Document,
+    Entity,
+    Prediction,
+    entities_within,
+    sentence_spans,
+    separated,
+    without_overlaps,
+)
 from nbutils.files import DataError
 from nbutils.taggers import PROMPTS, checksums
 from nbutils.taggers.copying.decode import Copier, SharedPrefix, TagTokens, decode, shared_prefix
@@ -28,7 +37,7 @@ from nbutils.taggers.copying.mentions import Mentions
 from nbutils.taggers.copying.scorer import without_adapter
 from nbutils.taggers.models import HOLE, around, load_adapter, load_causal, memory_hint
 from nbutils.taggers.offsets import Encoded, encode_with_offsets
-from nbutils.taggers.settings import LoraSettings, read_settings, save_settings
+from nbutils.taggers.settings import LoraSettings, prompt_file, read_settings, save_settings
 from nbutils.taggers.training import pad, train
 from nbutils.taggers.usage import Tokens
 from nbutils.taggers.windows import clause_windows
@@ -63,6 +72,7 @@ class LoraTagger:
                 tagged = self._tag([pieces[n] for n in batch], [prompts[n] for n in batch], prefix, mentions)
                 for n, entities in zip(batch, tagged, strict=True):
                     of_document[pieces[n].document] += pieces[n].decided(entities)
+        # Two windows may disagree where they meet.
         return [Prediction(d.id, without_overlaps(e)) for d, e in zip(documents, of_document, strict=True)]
 
     def _tag(
@@ -180,7 +190,7 @@ def prompt_text(name: str, text: str, labels: Sequence[str] = ("d",)) -> str:
 
     A note is data, so nothing in it is replaced.
     """
-    prompt = (PROMPTS / f"{name}.txt").read_text(encoding="utf-8").removesuffix("\n")
+    prompt = prompt_file(name).removesuffix("\n")
     return prompt.replace("{tags}", tags_in_words(labels)).replace("{text}", text)
 
 
@@ -193,7 +203,7 @@ def _meaning(label: str) -> str:
     """The tag in Japanese, its certainty behind it; a tag that MedTxt does not have stands for itself."""
     bare = separated(Entity(0, 0, label))
     meaning = _meanings()["tags"].get(bare.label, bare.label)
-    certainty = _meanings()["certainties"].get(bare.certainty or "unmarked")
+    certainty = _meanings()["certainties"].get(bare.certainty or UNMARKED)
     return meaning if bare.label == label else f"{meaning}（{certainty}）"
 
 
@@ -256,15 +266,6 @@ def pieces_of(number: int, document: Document, tokenizer: Any, settings: LoraSet
             tokens = encoded if part == text else encode_with_offsets(tokenizer, part)
             pieces.append(Piece(number, start + begin, part, tokens, first - begin, last - begin))
     return pieces
-
-
-def without_overlaps(entities: Iterable[Entity]) -> tuple[Entity, ...]:
-    """The entities in order, without any that overlaps the one before it (two windows may disagree where they meet)."""
-    kept: list[Entity] = []
-    for entity in sorted(entities):
-        if not kept or entity.start >= kept[-1].end:
-            kept.append(entity)
-    return tuple(kept)
 
 
 def examples(

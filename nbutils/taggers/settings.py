@@ -10,6 +10,7 @@ import difflib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, field
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -22,6 +23,12 @@ STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 FILLED_IN = frozenset(("labels", "private_corpora"))  # fields of settings that the study knows; no keys of a system
 
 PROMPTS = Path(__file__).parent / "prompts"  # the instructions that a study file names, one text file each
+
+
+@cache
+def prompt_file(name: str) -> str:
+    """The text of one of them; one that is edited is read again by a new process."""
+    return (PROMPTS / f"{name}.txt").read_text(encoding="utf-8")
 
 
 def _prompt(name: str) -> str:
@@ -224,10 +231,10 @@ Settings = TypeVar("Settings")
 # --- on disk ----------------------------------------------------------------------------------------------------------
 
 
-def save_settings(settings: Any, folder: str | Path) -> None:
-    """Write settings.json beside a model."""
+def save_settings(settings: Any, folder: str | Path, **besides: Any) -> None:
+    """Write settings.json beside a model; `besides` are further keys of it."""
     with written_whole(Path(folder) / "settings.json") as file:
-        json.dump(asdict(settings), file, indent=1)
+        json.dump(asdict(settings) | besides, file, indent=1, ensure_ascii=False)
 
 
 def read_settings(kind: type[Settings], folder: str | Path) -> Settings:

@@ -109,9 +109,8 @@ def _check_endpoint(run: Run) -> None:
     if endpoint := settings.get("endpoint"):
         from nbutils.prompting import guard
 
-        hosts = [host.strip().lower() for host in settings.get("allowed_hosts", ())]
         host = guard.host_of(endpoint)
-        if not guard.is_loopback(host) and host not in hosts:
+        if not guard.is_trusted(host, settings.get("allowed_hosts", ())):
             raise DataError(
                 f"{run.folder}: this run asks {host}, and notes to be tagged are sent to no host but this machine and "
                 "those under allowed_hosts; tag with a run whose model is here"

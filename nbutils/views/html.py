@@ -189,7 +189,7 @@ def _marks(place: int, predicted: Sequence[Span]) -> str:
 
 
 def _piece(
-    text: str, start: int, end: int, gold: Sequence[Span], predicted: Sequence[Span], compared: bool = True
+    text: str, start: int, end: int, gold: Sequence[Span], predicted: Sequence[Span], compared: bool
 ) -> str:
     """A stretch of text in which nothing begins or ends, in the style of the spans that cover it."""
     of_gold = next((s for s in gold if s[0] <= start and end <= s[1]), None)

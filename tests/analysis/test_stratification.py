@@ -340,6 +340,12 @@ def test_the_overview_is_drawn_from_the_corpus():
     assert "PN: 4 physicians × 3 cases, one note a cell" in texts(figure)
 
 
+def test_a_private_grid_numbers_its_cases_whose_covered_titles_look_alike():
+    notes = tuple(replace(d, meta={**d.meta, "title": "秘密病"}) for d in crossed(4, 3))
+    shown = texts(figures.stratification.overview(Corpus("PN", notes, private=True)))
+    assert {"case 1", "case 2", "case 3", "physician 4"} <= set(shown) and "■■■" not in shown
+
+
 def test_the_overview_of_a_corpus_without_physicians_says_which_note_lacks_one():
     with pytest.raises(DataError, match="CR are not crossed"):
         figures.stratification.overview(Corpus("CR", (Document("x1", ""),)))

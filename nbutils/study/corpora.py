@@ -134,8 +134,10 @@ def annotator_files(study: Study) -> list[str]:
 
 
 def _of_annotator(study: Study, which: str) -> Study:
-    """The study with one annotator's corpora in the place of the adjudicated ones."""
-    layers = {name: replace(entry, path=getattr(entry, which) or entry.path, first=None, second=None)
+    """The study with one annotator's corpora in the place of the adjudicated ones, as private as these."""
+    private = private_names(study)
+    layers = {name: replace(entry, path=getattr(entry, which) or entry.path, first=None, second=None,
+                            private=name in private)
               for name, entry in study.corpora.items() if entry.second}  # fmt: skip
     return replace(study, corpora=layers)
 

@@ -8,7 +8,7 @@ import pytest
 from nbutils.corpus import Corpus, Document, Entity
 from nbutils.corpus.formats import write_corpus, write_medtxt
 from nbutils.files import DataError
-from nbutils.study.corpora import corpus_path, open_corpora, private_names
+from nbutils.study.corpora import corpus_path, open_annotators, open_corpora, private_names
 from nbutils.study.file import load_study
 from nbutils.study.systems import check_endpoints
 
@@ -61,6 +61,13 @@ def test_a_second_entry_of_private_notes_is_private(ward, again):
     assert all(d.private for d in corpora["V"]) and not any(d.private for d in corpora["O"])
     with pytest.raises(DataError, match='corpus "V" is marked private'):
         check_endpoints(chosen)
+
+
+def test_what_two_annotators_marked_is_as_private_as_their_corpus(ward):
+    """It is so by its text alone here: neither the corpus nor its annotators' files are marked."""
+    two = f"path: {ward}/two.jsonl, format: jsonl, second: {ward}/two.jsonl"
+    chosen = study(ward, W=f"path: {ward}/ward.xml, private: true", V=two, O=f"path: {ward}/o.xml")
+    assert all(d.private for layer in open_annotators(chosen, "V") for d in layer)
 
 
 def test_a_short_line_in_common_makes_no_corpus_private(ward):

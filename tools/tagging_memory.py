@@ -8,7 +8,6 @@ The peak is that of resident memory, as the system reports it (`ru_maxrss`).
 from __future__ import annotations
 
 import argparse
-import resource
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from nbutils import ROOT
 from nbutils.corpus import Document, lines
 from nbutils.corpus.formats import jsonl_line, read_corpus
 from nbutils.files import written_whole
+from nbutils.study import provenance
 
 SIZES = (1_000, 10_000)  # notes
 
@@ -40,8 +40,7 @@ def _tag_and_report(run: str, notes: Path) -> None:
     from nbutils.tagging.__main__ import tag
 
     tag(run, notes, notes.parent / "out", progress=False)
-    unit = 1 if sys.platform == "darwin" else 1024
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
+    print(provenance.peak_memory()["cpu"])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

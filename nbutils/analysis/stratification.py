@@ -80,9 +80,10 @@ def stratum_table(chosen: Mapping[str, Evaluation], by: str) -> pd.DataFrame:
         f1 = note_f1(evaluation)
         for level in sorted(set(levels)):
             inside = [k for k, name in enumerate(levels) if name == level]
+            name = stratum_name(evaluation.documents[inside[0]], by)
             matched, predicted, gold = evaluation.counts[:, inside].sum(axis=(0, 1))
             rows.append(
-                {"system": system, "by": by, "stratum": level, "name": stratum_name(evaluation.documents[inside[0]], by)}
+                {"system": system, "by": by, "stratum": level, "name": name}
                 | {"notes": len(inside), "entities": int(evaluation.counts[0, inside, 2].sum())}
                 | {"mean of notes": f1[inside].mean()}
                 | {"pooled": 100 * f1_of(evaluation.counts[:, inside].sum(axis=1)).mean()}

@@ -73,7 +73,7 @@ def execute(
         kept = checkpoint_folder(folder, recipe)
         about["resumed"] = any(kept.glob("checkpoint-*"))  # then the seconds of fit are of its last part only
         options = {"checkpoints": kept, "checkpoint_steps": study.checkpoint_steps}
-        hub_notes([(values.model, values.revision)])
+        hub_notes(values.model, values.revision)
     seconds: dict[str, float] = {}
     with timed(seconds, "fit"), chdir(ROOT):
         tagger = module.fit(train_part.documents, values, seed=seed, progress=progress, **options)

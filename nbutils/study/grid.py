@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import fcntl
-import json
 import re
 import sys
 from collections.abc import Iterator
@@ -12,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from nbutils import ROOT
-from nbutils.files import DataError, sweep, written_whole
+from nbutils.files import DataError, lock, sweep, written_whole
 from nbutils.study.file import Study
-from nbutils.study.processes import to_its_end
+from nbutils.study.processes import snakemake, to_its_end
 from nbutils.study.runs import figure_folder, run_folder
 from nbutils.study.systems import tiny_folder
 
@@ -32,21 +30,17 @@ def run_grid(study: Study, cores: int, profile: str | None = None) -> int:
         raise DataError(f"{study.path}: rename the study file; its name becomes that of a folder in runs/")
     where = ["--profile", str(Path(profile).resolve())] if profile else ["--cores", str(cores)]
     folder = ROOT / "runs" / study.name
-    with _only_one(folder) as lock:
+    with _only_one(folder) as held:
         for left in (folder, ROOT / tiny_folder(study.name, "-", "-").parent.parent):
             sweep(left)
         for run in _folders(study):
             if not (run / "run.json").exists():
                 (run / "notebook.ipynb").unlink(missing_ok=True)  # to Snakemake it would say that the run is there
-        with written_whole(folder / ".grid.json") as file:
-            json.dump({"study": str(study.path.resolve())}, file)
-        command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"),
-                   "--directory", str(folder), "--configfile", str(folder / ".grid.json"), *where,
-                   "--rerun-incomplete", "--nolock", "--keep-going", "--show-failed-logs",
-                   "--quiet", "rules", "host", "reason"]  # fmt: skip
+        values = {"study": str(study.path.resolve())}
+        command = snakemake(ROOT / "Snakefile", folder, folder / ".grid.json", values, *where)
         n_before, n_runs = len(_finished(study)), len(list(study.runs()))
         print(f"{study.title or study.name}: {n_before} of {n_runs} runs are finished.", flush=True)
-        status = to_its_end(command, [lock])
+        status = to_its_end(command, [held])
     if status == 0:
         _tell(study, nothing_to_do=n_before == n_runs)
     else:
@@ -93,13 +87,8 @@ def _only_one(folder: Path) -> Iterator[int]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            name = folder.relative_to(ROOT)
-            raise DataError(f"{name}: this study is running already, in another process; wait for its end") from None
-        except OSError:  # a file system without locks
-            pass
+        name = folder.relative_to(ROOT)
+        lock(file, f"{name}: this study is running already, in another process; wait for its end")
         yield file.fileno()
 
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import psutil
 
 from nbutils import ROOT
+from nbutils.files import written_whole
 
 SECONDS = 10  # that a process which was asked to end is given for it
 
@@ -48,6 +53,15 @@ def to_its_end(command: Sequence[str], keep: Sequence[int] = ()) -> int:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def snakemake(snakefile: Path, folder: Path, config: Path, values: Mapping[str, Any], *options: str) -> list[str]:
+    """The command that runs a Snakefile in a folder and repeats what was cut off; `config` is written for it."""
+    with written_whole(config) as file:
+        json.dump(values, file)
+    return [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile), "--directory", str(folder),
+            "--configfile", str(config), *options, "--rerun-incomplete", "--nolock", "--keep-going",
+            "--show-failed-logs", "--quiet", "rules", "host", "reason"]  # fmt: skip
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from importlib import import_module
 from importlib.util import find_spec
@@ -18,7 +17,7 @@ from typing import Any
 
 from nbutils import ROOT
 from nbutils.corpus import Corpus, fingerprint
-from nbutils.files import DataError, written_whole
+from nbutils.files import DataError, lock, record_in, written_whole
 from nbutils.study.corpora import open_corpus, private_names, split
 from nbutils.study.file import Study, System
 from nbutils.study.runs import path_name
@@ -112,13 +111,14 @@ def build_tiny(study: Study, train: str, kind: str, *, progress: bool = True) ->
     part = split(study, open_corpus(study, train))[0]
     folder = ROOT / tiny_folder(study.name, train, kind)
     recipe = _tiny_recipe(study, part, kind)
+    built = folder.with_name(f".{kind}.json")
     with _locked(folder.with_name(f".{kind}.lock")):
-        if not (folder / "config.json").exists() or _recipe_of(folder) != recipe:
+        if not (folder / "config.json").exists() or record_in(built).get("recipe") != recipe:
             print(
                 f"Building the tiny {_TINY_NAMES[kind]} from {train}; it takes about {_TINY_TIMES[kind]}.", flush=True
             )
             _build(study, part, kind, folder, progress)
-            with written_whole(folder.with_name(f".{kind}.json")) as file:
+            with written_whole(built) as file:
                 json.dump({"recipe": recipe}, file)
 
 
@@ -143,19 +143,12 @@ def _tiny_recipe(study: Study, part: Corpus, kind: str) -> str:
     return hashlib.sha256(json.dumps(made_from, default=str).encode()).hexdigest()[:16]
 
 
-def _recipe_of(folder: Path) -> str | None:
-    with suppress(OSError, ValueError, AttributeError):
-        return json.loads(folder.with_name(f".{folder.name}.json").read_text(encoding="utf-8")).get("recipe")
-    return None
-
-
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Wait for and hold a lock that goes with its process, however that ends; nothing on file systems without locks."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a") as file:
-        with suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX)
+        lock(file)
         yield
 
 
@@ -191,8 +184,7 @@ def check_models(study: Study) -> list[str]:
     return [note for model, revision in chosen for note in hub.check(model, revision, study.name)]
 
 
-def hub_notes(models: Sequence[tuple[str, str | None]]) -> None:
+def hub_notes(model: str, revision: str | None) -> None:
     """Say on use what a model's licence forbids; tiny models and folders of one's own have nothing to say."""
-    hub = import_module("nbutils.taggers.hub")
-    for note in (n for model, revision in models for n in hub.warnings(model, revision)):
+    for note in import_module("nbutils.taggers.hub").warnings(model, revision):
         print(note, file=sys.stderr)

@@ -23,7 +23,7 @@ from huggingface_hub.errors import (
 )
 
 from nbutils import ROOT
-from nbutils.files import DataError, written_whole
+from nbutils.files import DataError, record_in, written_whole
 
 SMALL_FILES = ["*.json", "*.txt", "*.model", "*.jinja", "*.vocab"]
 PICKLED = "pytorch_model*.bin"
@@ -130,19 +130,13 @@ def commit(model: str, revision: str | None) -> str | None:
         return None
     if folder.parent.name == "snapshots":
         return folder.name
-    try:
-        return json.loads((folder / "source.json").read_text(encoding="utf-8"))["commit"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    return record_in(folder / "source.json").get("commit")
 
 
 def source(model: str) -> dict[str, str] | None:
     """Where a model that stands in for one of the hub is from (`tools.models_from_packages`); None for any other."""
-    try:
-        record = json.loads((ROOT / "models" / "hub" / model / "source.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return record if isinstance(record, dict) and "weights" in record else None
+    record = record_in(ROOT / "models" / "hub" / model / "source.json")
+    return record if "weights" in record else None
 
 
 def _check_folder(folder: Path, where: str) -> None:

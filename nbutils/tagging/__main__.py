@@ -9,7 +9,6 @@ A large collection is cut into shards, which are jobs of a Snakemake grid (`shar
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import sys
@@ -17,8 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nbutils.files import DataError, written_whole
-from nbutils.study.processes import to_its_end
+from nbutils.files import DataError
+from nbutils.study.processes import snakemake, to_its_end
 from nbutils.study.runs import read_run
 from nbutils.taggers import KINDS, Tagger
 from nbutils.tagging.job import Job, finish, here_or_below_root, lines_of, load, n_batches, prepare, tag_into
@@ -97,16 +96,12 @@ def tag_sharded(job: Job, of: int, cores: int, gpus: int | None = None) -> int:
     config = {k: str(path.resolve()) for k, path in config.items()}
     config |= {"shards": of, "shard_folder": str(job.shards.relative_to(job.out)), "encoding": job.encoding}
     config["gpu"] = int(KINDS[job.run.record["kind"]].gpu)
-    with written_whole(job.shards / "config.json") as file:
-        json.dump(config, file)
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(Path(__file__).with_name("shards.smk")),
-               "--directory", str(job.out), "--configfile", str(job.shards / "config.json"), "--cores", str(cores),
-               "--rerun-incomplete", "--nolock", "--keep-going", "--show-failed-logs",
-               "--quiet", "rules", "host", "reason", *(["--resources", f"gpu={gpus}"] if gpus else [])]  # fmt: skip
-    status = to_its_end(command)
+    gpu = ["--resources", f"gpu={gpus}"] if gpus else []
+    snakefile, options = Path(__file__).with_name("shards.smk"), ["--cores", str(cores), *gpu]
+    status = to_its_end(snakemake(snakefile, job.out, job.shards / "config.json", config, *options))
     if status == 0:
         shutil.rmtree(job.out / ".snakemake", ignore_errors=True)
-    if status:
+    else:
         print("Not all shards are done; the lines above say why. Run the same command to go on.", file=sys.stderr)
     return status
 

@@ -7,7 +7,6 @@ however many shards, the result is the same. No text of a note goes into a messa
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -32,7 +31,7 @@ from nbutils.corpus.formats import (
     medtxt_article,
     medtxt_problem,
 )
-from nbutils.files import MAX_BYTES, DataError, written_whole
+from nbutils.files import MAX_BYTES, DataError, lock, record_in, written_whole
 from nbutils.study.corpora import open_corpus
 from nbutils.study.file import load_study
 from nbutils.study.provenance import git_commit
@@ -60,7 +59,8 @@ class Job:
 
     @property
     def finished(self) -> bool:
-        return (self.out / "tagged.jsonl").exists() and _recipe_of(self.out) == self.recipe
+        made_as = record_in(self.out / "tagging.json").get("recipe")
+        return (self.out / "tagged.jsonl").exists() and made_as == self.recipe
 
 
 def prepare(run: str | Path, notes: str | Path, out: str | Path | None = None, encoding: str | None = None) -> Job:
@@ -73,7 +73,7 @@ def prepare(run: str | Path, notes: str | Path, out: str | Path | None = None, e
     found = survey(notes, encoding)
     record = (found_run.folder / "run.json").read_bytes()
     recipe = hashlib.sha256(record + f"{found.fingerprint} {BATCH}".encode()).hexdigest()[:12]
-    if (out / "tagged.jsonl").exists() and _recipe_of(out) != recipe:
+    if (out / "tagged.jsonl").exists() and record_in(out / "tagging.json").get("recipe") != recipe:
         raise DataError(f"{out}: holds what another run or other notes gave; name another OUT, or delete it")
     return Job(found_run, notes, out, encoding, found, recipe)
 
@@ -88,13 +88,6 @@ def _place_for(run: Run, notes: Path) -> Path:
 def here_or_below_root(path: str | Path) -> Path:
     """A path as given, or else below the repository: a notebook runs in a folder of its own."""
     return Path(path) if Path(path).exists() else ROOT / path
-
-
-def _recipe_of(out: Path) -> str | None:
-    try:
-        return json.loads((out / "tagging.json").read_text(encoding="utf-8")).get("recipe")
-    except (OSError, ValueError, AttributeError):
-        return None
 
 
 def _check_model(run: Run) -> None:
@@ -169,7 +162,7 @@ def tag_into(part: Path, job: Job, first: int, last: int, progress: bool, gpu: i
     begin, end = first * BATCH, min(last * BATCH, job.found.n_notes)
     part.parent.mkdir(parents=True, exist_ok=True)
     with open(part, "a+b") as file:
-        _lock(file, part)
+        lock(file, f"{part.parent}: another process is tagging these notes into it; wait for it")
         os.fchmod(file.fileno(), 0o600)  # it holds the notes
         kept = _keep_whole(file, _stretch(job, begin, end), end - begin)
         if kept == end - begin:
@@ -185,16 +178,6 @@ def tag_into(part: Path, job: Job, first: int, last: int, progress: bool, gpu: i
                 kept += len(batch)
     if kept != end - begin:
         raise DataError(f"{job.notes}: the notes were changed while they were tagged; tag them again")
-
-
-def _lock(file: IO[bytes], part: Path) -> None:
-    """Two processes must not write to one file; the lock goes with its process, however that ends."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise DataError(f"{part.parent}: another process is tagging these notes into it; wait for it") from None
-    except OSError:  # a file system without locks
-        return
 
 
 def _stretch(job: Job, begin: int, end: int) -> Iterator[Document]:

@@ -78,7 +78,7 @@ def test_a_perfect_llama_3_scores_100_on_notes_drawn_at_random(name, unit, llama
 def test_every_gold_entity_of_every_corpus_survives_llama_3s_tokens(name, llama):
     """Every token of every training target is allowed in decoding, and the target is read back to F1 = 100."""
     trip = tokenizer_check.copy_round_trip(whole_corpus(name), llama)
-    assert trip.entities == trip.exact > 1000 and trip.f1 == 100
+    assert trip.entities == trip.exact > 500 and trip.f1 == 100
     assert trip.merged > 0  # some entities do begin or end inside a token of the whole text
 
 

@@ -256,15 +256,6 @@ def record_in(path: Path) -> dict[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
-def same_files(first: Iterable[Path], second: Iterable[Path]) -> bool:
-    """Whether two lists name a file in common, by whatever path or link; a copy is another file."""
-
-    def places(paths: Iterable[Path]) -> set[tuple[int, int]]:
-        return {(s.st_dev, s.st_ino) for s in (p.stat() for p in paths if p.exists())}
-
-    return bool(places(first) & places(second))
-
-
 # --- writing ----------------------------------------------------------------------------------------------------------
 
 

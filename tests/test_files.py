@@ -131,12 +131,3 @@ def test_parts_of_files_are_in_no_commit(tmp_path):
     assert "*.part" in (ROOT / ".gitignore").read_text().split()
 
 
-def test_the_same_file_is_known_by_any_path_and_link(tmp_path):
-    (tmp_path / "a").write_text("x")
-    (tmp_path / "copy").write_text("x")
-    (tmp_path / "link").symlink_to("a")
-    os.link(tmp_path / "a", tmp_path / "hard")
-    (tmp_path / "d").mkdir()
-    for other in ("a", "link", "hard", "d/../a"):
-        assert files.same_files([tmp_path / "a"], [tmp_path / "copy", tmp_path / other])
-    assert not files.same_files([tmp_path / "a"], [tmp_path / "copy", tmp_path / "no"])

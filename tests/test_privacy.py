@@ -31,7 +31,6 @@ def pages(document):
     other_annotator = Document("n1", document.text, (Entity(0, 2),), private=document.private)
     row = errors.in_its_line(document, other.entities, document.entities[0])
     return {
-        "views.note": html.note(document, other).data,
         "views.side_by_side": html.side_by_side(document, {"x": other}).data,
         "errors.in_its_line": row["line"],
         "corpus.top_entities": top_entities(Corpus("A", (document,), private=document.private)).to_string(),

@@ -159,10 +159,8 @@ def of_runs(results: Results, *, train: str, evaluate: str, marked: Mapping[str,
 
     `marked` holds the corpora with every entity, when the study leaves some certainties out. `line` is the line (or
     lines) that the entity stands in; `gold` and `predicted` are all spans there, counted from the line's start, so that
-    a row can be shown by itself, with the text of private notes covered. `seen` says whether the entity's string is an
-    entity of the training part.
+    a row can be shown by itself, with the text of private notes covered.
     """
-    known = {d.surface(e) for d in results.training_part(train) for e in d.entities}
     everything = {d.id: d.entities for d in (marked or results.corpora)[evaluate]}
     rows: list[dict[str, Any]] = []
     for scored in results.scored(train, evaluate):
@@ -175,11 +173,11 @@ def of_runs(results: Results, *, train: str, evaluate: str, marked: Mapping[str,
                     {"system": run.system, "seed": run.seed, "document": visible.id,
                      "case": visible.meta.get("case", ""), "physician": visible.meta.get("physician", ""),
                      "side": side, "kind": kind, "entity": visible.surface(entity), "start": entity.start,
-                     "end": entity.end, "label": entity.label, "seen": document.surface(entity) in known}
+                     "end": entity.end, "label": entity.label}
                     | in_its_line(document, prediction.entities, entity)
                 )  # fmt: skip
     columns = ["system", "seed", "document", "case", "physician", "side", "kind", "entity", "start", "end", "label",
-               "seen", "line", "gold", "predicted"]  # fmt: skip
+               "line", "gold", "predicted"]  # fmt: skip
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -227,17 +225,6 @@ def count_table(study: Study, rows: pd.DataFrame, n_runs: Mapping[str, int], sid
     table.loc["all"] = table.sum()
     table.index.name, table.columns.name = side, "errors per run"
     return table
-
-
-def seen_table(study: Study, rows: pd.DataFrame, n_runs: Mapping[str, int]) -> pd.DataFrame:
-    """False negatives by kind and by whether the name is an entity of the training part, mean over runs."""
-    parts = {
-        name: count_table(study, rows[rows["seen"] == seen], n_runs, FALSE_NEGATIVE)
-        for name, seen in (("seen in training", True), ("unseen", False))
-    }
-    table = pd.concat(parts, axis=1).swaplevel(axis=1)
-    systems = [study.systems[name].title for name in study.systems if n_runs.get(name)]
-    return table[[(system, part) for system in systems for part in parts]]
 
 
 def examples(study: Study, rows: pd.DataFrame, side: str = FALSE_POSITIVE, n: int = 1) -> pd.DataFrame:

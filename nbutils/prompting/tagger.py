@@ -17,7 +17,7 @@ import pandas as pd
 
 from nbutils.corpus import Corpus, Document, Entity, Prediction, sentence_spans, text_hash
 from nbutils.files import DataError
-from nbutils.privacy import cover
+from nbutils.privacy import shown_id
 from nbutils.prompting import markup
 from nbutils.prompting.guard import NOTES
 from nbutils.prompting.ledger import SURROGATE, Outcome, answer_key
@@ -91,9 +91,8 @@ class IclTagger:
 
     def pieces(self, documents: Sequence[Document]) -> list[Piece]:
         return [
-            Piece(k, start, text := d.text[start:end], build_prompt(self.settings.prompt, self.shots, text), name)
+            Piece(k, start, text := d.text[start:end], build_prompt(self.settings.prompt, self.shots, text), shown_id(d))
             for k, d in enumerate(documents)
-            for name in [cover(d.id) if d.private else d.id]
             for start, end in sentence_spans(d, self.settings.unit)
         ]
 

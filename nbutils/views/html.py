@@ -57,13 +57,6 @@ def line_view(line: str, gold: Iterable[Span] | None, predicted: Iterable[Span] 
     return f'<div style="{style}">{highlight(line, gold, predicted)}</div>'
 
 
-def note(document: Document, prediction: Prediction | None = None) -> HTML:
-    """A whole note with gold and predicted entities, its id and what its file says about it."""
-    document = shown(document)
-    found = spans(prediction.entities) if prediction else None
-    return HTML(f"{heading(document)}{line_view(document.text, spans(document.entities), found)}{legend()}")
-
-
 def heading(document: Document) -> str:
     """A note's id and what its file says about it."""
     about = ", ".join(f"{key} {value}" for key, value in document.meta.items() if value)

@@ -229,23 +229,11 @@ def test_a_row_shows_its_line_and_all_that_is_marked_there(example):
     assert [row["line"][s:e] for s, e, _ in row["predicted"]] == ["Hb"]
 
 
-def test_a_missed_name_is_seen_when_the_training_part_marks_it(example):
-    missed = example.rows.query("system == 'b'").set_index("entity")["seen"]
-    assert missed["発熱"] and not missed["咳嗽"]
-
-
 def test_counts_are_means_over_the_runs_of_a_system(example):
     table = errors.count_table(example.study, example.rows, example.n_runs, FALSE_POSITIVE)
     assert list(table.columns) == ["System b", "System a"]
     assert table.loc["test or biomarker", "System a"] == 1 and table.loc["too short", "System a"] == 0.5
     assert table.loc["all", "System a"] == 1.5 and table.loc["all", "System b"] == 0
-
-
-def test_seen_and_unseen_add_up_to_all_false_negatives(example):
-    whole = errors.count_table(example.study, example.rows, example.n_runs, FALSE_NEGATIVE)
-    parts = errors.seen_table(example.study, example.rows, example.n_runs)
-    for system in whole.columns:
-        assert parts[system].sum(axis=1).equals(whole[system])
 
 
 def test_one_note_is_shown_with_the_first_seed_of_every_system_in_the_studys_order(example):

@@ -113,7 +113,7 @@ def test_a_plain_line_has_no_colour_at_all():
 
 def test_a_note_keeps_its_line_breaks_and_shows_its_case():
     note = Document("PN-1", "発熱\n咳嗽", (Entity(0, 2),), {"case": "case-01", "physician": ""})
-    page = html.note(note, Prediction("PN-1", (Entity(3, 5),))).data
+    page = html.side_by_side(note, {"x": Prediction("PN-1", (Entity(3, 5),))}).data
     assert "white-space:pre-wrap" in page and "case case-01" in page and "physician" not in page
     assert "発熱</span>\n" in page and "⟦" in page
 
@@ -122,7 +122,7 @@ def test_neither_text_nor_id_nor_meta_nor_system_can_put_markup_into_a_page():
     note = Document(EVIL, EVIL, (Entity(0, 9),), {EVIL: EVIL})
     prediction = {EVIL: Prediction(EVIL, (Entity(2, 20),))}
     evil_rows = rows(system=EVIL, kind=EVIL, entity=EVIL, document=EVIL, case=EVIL, line=EVIL)
-    pages = [html.note(note).data, html.side_by_side(note, prediction).data, error_page(evil_rows)]
+    pages = [html.side_by_side(note, prediction).data, error_page(evil_rows)]
     for page in pages:
         assert not {"img", "script", "d"} & set(Reader(page).tags)
         assert EVIL in Reader(page).text

@@ -2,12 +2,35 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from nbutils import ROOT
+from nbutils.analysis.significance import FLOOR
 from nbutils.files import DataError, written_whole
+from tools import report
 
 READMES = ("README.md", "README.ja.md")
+TABLES = ("demo",)  # the studies whose main table stands in the READMEs, each between marks of its name
+
+
+def main_table(study: str) -> str:
+    """A study's main table with its caption as notebook 06 wrote it, without the rows of systems that find nothing.
+
+    Raises:
+        DataError: there is none.
+    """
+    lines = report.result_table(ROOT / "figures" / study).splitlines()
+    kept = [line for line in lines if not _finds_nothing(line)]
+    if left_out := len(lines) - len(kept):
+        kept += ["", f"Left out: {left_out} systems below {FLOOR:.0f} everywhere (figures/{study}/main_result.md)."]
+    return "\n".join(kept)
+
+
+def _finds_nothing(line: str) -> bool:
+    """Whether a line is the row of a system whose every score is below the floor of the tests."""
+    scores = [float(score) for score in re.findall(r"\| (\d+\.\d) \(", line)]
+    return bool(scores) and max(scores) < FLOOR
 
 
 def fill(mark: str, content: str, folder: Path = ROOT) -> list[Path]:

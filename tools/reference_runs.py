@@ -2,28 +2,29 @@
 
 `make reference` is the one command that changes what the repository brings along: it copies `runs/<study>` to
 `data/reference_runs/<study>` (run.json, the predictions and the tables of notebook 10; no model, no notebook, no log)
-and its figures and tables to `figures/<study>`; after the demo study it also executes the notebooks and puts the main
-table into the READMEs.
+and its figures and tables to `figures/<study>`, puts the main table into the READMEs where these show it, and executes
+the notebooks after the study that they open on.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from nbutils import ROOT
-from nbutils.files import DataError
+from nbutils.files import DataError, written_whole
 from nbutils.study.corpora import corpus_path, private_names
 from nbutils.study.file import Study, load_study
-from nbutils.study.runs import read_run, run_folder
+from nbutils.study.runs import predictions_file, read_run, run_folder
 
 REFERENCE = "data/reference_runs"
 WANTED = ("run.json", "predictions/*.jsonl")
 TABLES = "generalisation/*.csv"
-SHOWN = "demo"  # the study that the notebooks and the READMEs show
+SHOWN = "demo"  # the study that the notebooks open on
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,26 +40,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def publish(study: Study) -> None:
-    """Copy runs and figures; after the demo study also execute the notebooks and fill the READMEs.
-
-    Runs on corpora that the repository does not hold (such as JMED-LLM) stay out of it; their figures come in.
+    """Copy runs and figures, fill the READMEs, and execute the notebooks after the study that they show.
 
     Raises:
         DataError: see `copy_reference`; or a notebook fails.
     """
-    from tools import notebook_outputs, readmes, report  # which import this module
+    from tools import notebook_outputs, readmes  # which import this module
 
-    refuse_private(study)
-    if all(corpus_path(study, name).resolve().is_relative_to(ROOT) for name in study.corpora):
-        folder = copy_reference(study, ROOT / "runs", ROOT / REFERENCE)
-        files = [path for path in folder.rglob("*") if path.is_file()]
-        size = sum(path.stat().st_size for path in files) / 1e6
-        print(f"{REFERENCE}/{study.name}: {len(list(study.runs()))} runs, {len(files)} files, {size:.1f} MB")
+    folder = copy_reference(study, ROOT / "runs", ROOT / REFERENCE)
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    size = sum(path.stat().st_size for path in files) / 1e6
+    print(f"{REFERENCE}/{study.name}: {len(list(study.runs()))} runs, {len(files)} files, {size:.1f} MB")
     copy_figures(ROOT / "runs" / study.name / "figures", ROOT / "figures" / study.name)
     print(f"figures/{study.name}: the figures and tables of these runs")
     if study.name == SHOWN:
         notebook_outputs.make(notebook_outputs.notebooks())
-        changed = readmes.fill("result", report.result_table(ROOT / "figures" / study.name))
+    if study.name in readmes.TABLES:
+        changed = readmes.fill(study.name, readmes.main_table(study.name))
         print(", ".join(p.name for p in changed) + " filled" if changed else "The READMEs show the table already.")
 
 
@@ -75,7 +73,8 @@ def refuse_private(study: Study) -> None:
 def copy_reference(study: Study, runs: Path, reference: Path) -> Path:
     """Copy every run of the study file from `runs` to `reference`; what lay there before is replaced as a whole.
 
-    But for the tables of notebook 10, of which each says which notes and settings it was made from.
+    But for the tables of notebook 10, of which each says which notes and settings it was made from. What models wrote
+    about notes that the repository does not hold repeats these notes, and is left out.
 
     Raises:
         DataError: a run is not finished, or a corpus is private: neither its ids nor its offsets go into a repository.
@@ -90,6 +89,9 @@ def copy_reference(study: Study, runs: Path, reference: Path) -> Path:
             read_run(folder)  # a sentence, if it is not finished
             for pattern in WANTED:
                 copy_files(folder.glob(pattern), source, beside)
+            for name in study.evaluate:
+                if not corpus_path(study, name).resolve().is_relative_to(ROOT):
+                    drop_answers(predictions_file(beside / folder.relative_to(source), name))
         for folder in (target, source):  # a study takes tables from the reference and then has none of its own
             copy_files(folder.glob(TABLES), folder, beside)
         shutil.rmtree(target, ignore_errors=True)
@@ -97,6 +99,15 @@ def copy_reference(study: Study, runs: Path, reference: Path) -> Path:
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return target
+
+
+def drop_answers(path: Path) -> None:
+    """Take what a model wrote out of a file of predictions; entities, hashes and counts stay."""
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    with written_whole(path) as file:
+        for row in rows:
+            row.pop("raw", None)
+            file.write(json.dumps(row, separators=(",", ":")) + "\n")
 
 
 def copy_figures(source: Path, target: Path) -> None:

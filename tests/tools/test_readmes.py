@@ -7,11 +7,20 @@ from nbutils.files import DataError
 from tools import readmes, report
 
 
+@pytest.mark.parametrize("study", readmes.TABLES)
 @pytest.mark.parametrize("name", readmes.READMES)
-def test_a_readme_shows_the_table_of_the_demo(name):
+def test_a_readme_shows_the_main_tables(name, study):
     text = (ROOT / name).read_text(encoding="utf-8")
-    table = report.result_table(ROOT / "figures" / "demo")
-    assert readmes.shown("result", text) == table, "run `make reference`"
+    assert readmes.shown(study, text) == readmes.main_table(study), "run `make reference`"
+
+
+def test_rows_that_find_nothing_are_not_shown_and_said_to_be_left_out():
+    whole = report.result_table(ROOT / "figures" / "demo").splitlines()
+    shown = readmes.main_table("demo").splitlines()
+    gone = [line for line in whole if line not in shown]
+    assert [line.split("|")[1].strip() for line in gone] == [f"Tiny Llama ({how})" for how in (
+        "untuned", "zero-shot", "few-shot, 1 line")]  # fmt: skip
+    assert shown[-1].startswith("Left out: 3 systems below 5 everywhere")
 
 
 def test_both_readmes_name_the_same_commands_and_have_the_same_sections():

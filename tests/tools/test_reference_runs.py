@@ -10,7 +10,7 @@ from nbutils.corpus import Corpus, Document, Entity, Prediction, fingerprint
 from nbutils.corpus.formats import write_medtxt
 from nbutils.files import DataError
 from nbutils.study import runs
-from nbutils.study.corpora import evaluation_corpus, open_corpora
+from nbutils.study.corpora import corpus_path, evaluation_corpus, open_corpora, open_corpus
 from nbutils.study.file import CorpusEntry, load_study
 from tools import reference_runs
 
@@ -129,10 +129,24 @@ def test_without_any_run_a_sentence_says_what_to_do(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", sorted(p.name for p in KEPT.glob("[!.]*")) if KEPT.exists() else [])
 def test_the_reference_runs_are_complete_and_of_the_bundled_notes(name):
     plan = load_study(ROOT / "studies" / f"{name}.yaml")
-    marks = {corpus: fingerprint(notes) for corpus, notes in open_corpora(plan).items()}
     found = {(run.system, run.train, run.seed): run for run in runs.read_runs(KEPT, name)}
     assert set(found) == {(system.name, train, seed) for system, train, seed in plan.runs()}
-    assert all(mark == marks[corpus] for run in found.values() for corpus, mark in run.record["corpora"].items())
+    here = [corpus for corpus in plan.corpora if corpus_path(plan, corpus).exists()]
+    marks = {corpus: fingerprint(open_corpus(plan, corpus)) for corpus in here}
+    kept = [(corpus, mark) for run in found.values() for corpus, mark in run.record["corpora"].items() if corpus in here]
+    assert here and kept and all(mark == marks[corpus] for corpus, mark in kept)
+
+
+def test_what_models_wrote_about_notes_from_elsewhere_is_left_out(plan, finished, tmp_path):
+    corpora = open_corpora(plan)
+    for _, train, seed in plan.runs():
+        folder = runs.run_folder(finished, plan.name, "crf", train, seed)
+        gold = evaluation_corpus(plan, corpora, train, "PN")
+        wrote = [Prediction(d.id, (Entity(0, 2),), raw=d.text, repairs={"x": 1}) for d in gold]
+        runs.write_predictions(wrote, gold, folder / "predictions" / "PN.jsonl")
+    folder = reference_runs.copy_reference(plan, finished, tmp_path / "reference")
+    rows = [json.loads(line) for path in folder.glob("crf/*/*/predictions/PN.jsonl") for line in path.open()]
+    assert len(rows) == 6 and all(set(row) == {"id", "text_hash", "entities", "repairs"} for row in rows)
 
 
 def test_the_reference_runs_are_small_enough_for_a_repository():

@@ -12,7 +12,7 @@ import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from nbutils.corpus import Corpus, Document, Entity, Prediction, problems, text_
 from nbutils.corpus.formats import entities_from_json, entity_to_json
 from nbutils.files import DataError, written_whole
 from nbutils.study.provenance import provenance
-from nbutils.taggers import Tagger
+from nbutils.taggers import KINDS, Tagger
 
 
 @dataclass(frozen=True)
@@ -156,13 +156,25 @@ def read_run(folder: str | Path) -> Run:
 def finished_run(folder: str | Path, recipe: dict[str, Any]) -> Run | None:
     """The finished run in a folder if its record says the same as `recipe`; any other one is no longer finished."""
     path = Path(folder) / "run.json"
-    wanted = json.loads(json.dumps(recipe))  # tuples become lists, as in the record
+    wanted = _without_defaults(recipe)
     with suppress(DataError):
         run = read_run(folder)
-        if all(run.record.get(key) == value for key, value in wanted.items()):
+        record = _without_defaults(run.record)
+        if all(record.get(key) == value for key, value in wanted.items()):
             return run
     path.unlink(missing_ok=True)
     return None
+
+
+def _without_defaults(recipe: dict[str, Any]) -> dict[str, Any]:
+    """A recipe as JSON keeps it, without settings at their default: a record lacks those that came after it."""
+    plain = json.loads(json.dumps(recipe))  # tuples become lists, as in the record
+    if isinstance(plain.get("settings"), dict) and plain.get("kind") in KINDS:
+        known = {f.name: f.default for f in fields(KINDS[plain["kind"]].settings) if f.default is not MISSING}
+        defaults = json.loads(json.dumps(known))
+        told = {k: v for k, v in plain["settings"].items() if k not in defaults or v != defaults[k]}
+        plain["settings"] = told
+    return plain
 
 
 def checkpoint_folder(folder: str | Path, recipe: dict[str, Any]) -> Path:
@@ -170,7 +182,7 @@ def checkpoint_folder(folder: str | Path, recipe: dict[str, Any]) -> Path:
 
     The name depends on the recipe alone, so that several processes of one run agree on it.
     """
-    mark = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
+    mark = hashlib.sha256(json.dumps(_without_defaults(recipe), sort_keys=True).encode()).hexdigest()[:12]
     wanted = Path(folder) / "checkpoints" / mark
     for other in wanted.parent.glob("*"):
         if other != wanted:

@@ -18,7 +18,7 @@ from typing import Any
 
 from nbutils import ROOT
 from nbutils.corpus import Corpus, Document, Entity, Prediction, problems, text_hash
-from nbutils.corpus.formats import entities_from_json, entity_to_json
+from nbutils.corpus.formats import entity_to_json, prediction_from_json
 from nbutils.files import DataError, written_whole
 from nbutils.study.provenance import provenance
 from nbutils.taggers import KINDS, Tagger
@@ -114,14 +114,10 @@ def read_predictions(path: str | Path, corpus: Corpus) -> list[Prediction]:
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
         where, again = f"{path}, line {number}", "delete the run's folder and run the study again"
         try:
-            row = json.loads(line)
-            prediction = Prediction(
-                row["id"], entities_from_json(row["entities"]), row.get("raw"), row.get("repairs", {})
-            )
-            expected, document = row["text_hash"], documents.get(row["id"])
-        except (KeyError, TypeError, ValueError, RecursionError):
+            prediction, expected = prediction_from_json(line)
+        except ValueError:
             raise DataError(f"{where}: not a prediction; {again}") from None
-        if document is None:
+        if (document := documents.get(prediction.document_id)) is None:
             raise DataError(f'{where}: corpus "{corpus.name}" has no document "{prediction.document_id}"; {again}')
         if text_hash(document.text) != expected:
             raise DataError(

@@ -20,7 +20,7 @@ from pydantic.dataclasses import dataclass
 from nbutils.files import DataError, text_of, written_whole
 
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-FILLED_IN = frozenset(("labels", "private_corpora"))  # fields of settings that the study knows; no keys of a system
+FILLED_IN = frozenset(("labels", "certainties", "private_corpora"))  # fields that the study knows; no keys of a system
 
 PROMPTS = Path(__file__).parent / "prompts"  # the instructions that a study file names, one text file each
 
@@ -198,6 +198,24 @@ class IclSettings:
             raise ValueError("budget: needs a price to be counted in; add price, or use budget_tokens")
         if self.endpoint is not None and self.decoding == "copy":
             raise ValueError("decoding: copy needs the model in this process; leave out endpoint, or decode free")
+
+
+@dataclass(frozen=True, config=STRICT)
+class ExternalSettings:
+    """What a study file may say about predictions made elsewhere; see docs/external.md."""
+
+    predictions: Mapping[str, str]  # evaluation corpus: file or folder with what the tool found in it
+    format: Literal["offsets", "medtxt", "brat", "conll", "doccano", "labelstudio", "jmed", "jsonl"] = "offsets"
+    labels: Texts = ("d",)
+    labels_as: Mapping[str, str] | None = None  # type in the files: type in the study; others are left out
+    certainties: Texts | None = None  # filled in by the study: entities of any other certainty are left out
+    private_corpora: Texts = ()  # filled in by the study
+    encoding: str | None = None
+    overlaps: str | None = None  # these five as for a corpus (docs/your_own_notes.md)
+    discontinuous: str | None = None
+    offsets: str | None = None
+    join: str | None = None
+    documents: str | None = None
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -21,7 +21,14 @@ from nbutils.study.execute import execute
 from nbutils.study.file import Study, load_study, nearest
 from nbutils.study.grid import run_grid
 from nbutils.study.runs import path_name
-from nbutils.study.systems import build_tiny, check_endpoints, check_external, check_models, models_of
+from nbutils.study.systems import (
+    build_tiny,
+    check_endpoints,
+    check_external,
+    check_models,
+    endpoint_notes,
+    models_of,
+)
 from nbutils.taggers.settings import TINY
 
 
@@ -79,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             split(study, corpora[train])
         check_endpoints(study)
         check_external(study, corpora)
-        for note in check_models(study):
+        for note in [*check_models(study), *endpoint_notes(study)]:
             print(f"note: {note}", file=sys.stderr)
         for name in study.corpora:
             if (layers := open_annotators(study, name)) is not None:

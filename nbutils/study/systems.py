@@ -59,6 +59,19 @@ def check_endpoints(study: Study) -> None:
             guard.allow(values.endpoint, values, values.private_corpora)
 
 
+def endpoint_notes(study: Study) -> list[str]:
+    """A sentence for each model that its endpoint's list of models says it will shut down; see `shutdown_date`."""
+    from nbutils.prompting import endpoint, guard
+
+    asked = {(s.model, s.settings["endpoint"]): s for s in study.systems.values() if s.settings.get("endpoint")}
+    notes = []
+    for (model, address), system in asked.items():
+        if date := endpoint.shutdown_date(settings(study, system, study.train[0])):
+            until = "after that day nobody can repeat its rows, so keep their answers and run what is missing before"
+            notes.append(f"{guard.host_of(address)} shuts {model} down on {date}; {until}.")
+    return notes
+
+
 def check_external(study: Study, corpora: Mapping[str, Corpus]) -> None:
     """Read all predictions that were made elsewhere, for every note that they will be scored on.
 

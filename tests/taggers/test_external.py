@@ -1,4 +1,4 @@
-"""Predictions made elsewhere are a row of the same table; what does not belong to a note is refused, never left empty."""
+"""Predictions made elsewhere are a row of the same table; what does not belong to the notes is refused."""
 
 import json
 import stat
@@ -8,10 +8,11 @@ import pytest
 
 from nbutils.analysis import main_result
 from nbutils.corpus import Corpus, Document, Entity, text_hash
-from nbutils.corpus.formats import read_corpus, write_corpus, write_medtxt
+from nbutils.corpus.formats import FORMATS, read_corpus, write_corpus, write_medtxt
 from nbutils.files import DataError
 from nbutils.scoring.spans import exact_scores
 from nbutils.study.__main__ import main
+from nbutils.study.corpora import open_corpus, split
 from nbutils.study.execute import execute
 from nbutils.study.file import load_study
 from nbutils.study.results import open_results
@@ -107,7 +108,7 @@ def beyond(rows):
         (lambda rows: [r | {"entities": [e | {"label": "x"} for e in r["entities"]]} for r in rows], "labels_as"),
     ],
 )
-def test_what_does_not_belong_to_the_notes_is_one_sentence_with_file_note_and_fix(change, sentence, study, tmp_path, capsys):
+def test_what_does_not_belong_to_the_notes_is_one_sentence_with_its_fix(change, sentence, study, tmp_path, capsys):
     path = tmp_path / "B.jsonl"
     write(path, change([json.loads(row) for row in path.read_text(encoding="utf-8").splitlines()]))
     assert main(["check", str(study.path)]) == 1
@@ -120,18 +121,12 @@ def test_what_does_not_belong_to_the_notes_is_one_sentence_with_file_note_and_fi
 
 def test_a_training_note_excuses_no_note_of_another_corpus_with_its_id(study, tmp_path, notes):
     """Ids such as 1, 2, 3 are those of many corpora."""
-    train_id = next(d.id for d in notes if d.id not in {d.id for d in open_results_test_part(study)})
+    train_id = next(d.id for d in notes if d.id not in {t.id for t in split(study, open_corpus(study, "A"))[1]})
     path = tmp_path / "B.jsonl"
     rows = [json.loads(row) for row in path.read_text(encoding="utf-8").splitlines()]
     write(path, [*rows, rows[0] | {"id": train_id, "text_hash": "f" * 16}])
     with pytest.raises(DataError, match=f'has no note "{train_id}"'):
         execute(study, "other", "A", 0, runs=tmp_path / "runs", progress=False)
-
-
-def open_results_test_part(study):
-    from nbutils.study.corpora import open_corpus, split
-
-    return split(study, open_corpus(study, "A"))[1]
 
 
 def test_a_corpus_without_predictions_or_predictions_without_a_corpus_are_named(study, capsys):
@@ -147,8 +142,6 @@ def test_a_corpus_without_predictions_or_predictions_without_a_corpus_are_named(
 
 @pytest.mark.parametrize("format", ["medtxt", "brat", "conll", "doccano", "labelstudio", "jsonl"])
 def test_any_format_that_is_read_brings_the_same_predictions(format, notes, tmp_path):
-    from nbutils.corpus.formats import FORMATS
-
     path = tmp_path / (f"A{FORMATS[format].suffix}" if not FORMATS[format].folder else "A")
     write_corpus(Corpus("A", notes), path, format)
     declared = dict(FORMATS[format].declared)

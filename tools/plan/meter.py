@@ -57,6 +57,7 @@ def meta_model(config: PretrainedConfig, settings: BertSettings | LoraSettings) 
             # In training the adapter is kept in single precision and runs under autocast, so that its activations are
             # those of `dtype`; the bytes of its weights are counted in `step_cost`.
             model = get_peft_model(model, lora_config(settings, tags), autocast_adapter_dtype=False)
+    model.config.pad_token_id = None  # else some models look for it in the rows, which hold no values here
     return model.train()
 
 

@@ -20,13 +20,14 @@ from nbutils.study.file import load_study
 from nbutils.study.grid import file_for_notebooks
 from nbutils.study.notebooks import NOTEBOOKS, WITHOUT_RUNS, analyses
 from nbutils.study.runs import path_name, run_folder
-from nbutils.study.systems import tiny_folder, tiny_kinds
+from nbutils.study.systems import made_elsewhere, tiny_folder, tiny_kinds
 from nbutils.taggers import KINDS
 
 try:
     STUDY = load_study(config.get("study", "studies/demo.yaml"))
     CORPORA, SECONDS = digest(corpus_files(STUDY)), digest(annotator_files(STUDY))
     ANALYSES = analyses(STUDY)
+    ELSEWHERE = {s.name: str(made_elsewhere(STUDY, s) or "") for s in STUDY.systems.values()}
     PRIVATE = private_names(STUDY)
 except DataError as error:
     raise SystemExit(f"\n{error}\n")
@@ -126,7 +127,7 @@ for kind, notebook_of_kind in NOTEBOOKS.items():
         priority: KINDS[kind].priority
         params:
             corpora=lambda w: CORPORA,
-            settings=lambda w: str(STUDY.systems[SYSTEMS[w.system]].settings),
+            settings=lambda w: str(STUDY.systems[SYSTEMS[w.system]].settings) + ELSEWHERE[SYSTEMS[w.system]],
             split=lambda w: f"{STUDY.types} {STUDY.certainties} {STUDY.split_seed} {STUDY.test_fraction} {STUDY.evaluate}",
             system=lambda w: SYSTEMS[w.system],
             train=lambda w: TRAIN[w.train],

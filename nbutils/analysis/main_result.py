@@ -323,7 +323,8 @@ def write_main_result(
     with written_whole(path := folder / "main_result.md") as file:
         file.write(f"**{_as_text(study.title or study.name)}** — micro F1 in percent, exact spans{how}.\n")
         delta = "Δ = OOD − ID, as in Table 3 of the paper; in brackets its 95 % interval, over other notes and trainings."
-        caption = "\n".join(_as_text(line) for line in (study.caption, *copied_models(runs)) if line)
+        lines = dict.fromkeys([*study.caption.splitlines(), *copied_models(runs)])
+        caption = "\n".join(map(_as_text, lines))
         file.write(f"{caption}\n{delta}\n\n{to_markdown(table)}")
         if by_type is not None and len(study.types) > 1:
             file.write(f"\nThe same for each type, F1 in percent:\n\n{to_markdown(by_type)}")

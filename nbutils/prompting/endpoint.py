@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx2
@@ -72,6 +74,29 @@ class Endpoint:
             return Attempt(failure="time-out", may_be_paid=True)
         except Exception as error:
             return _failure(error)
+
+
+def shutdown_date(settings: IclSettings) -> str | None:
+    """The day (YYYY-MM-DD) on which the endpoint will shut the model down, by its list of models; no text is sent.
+
+    None when it names no day, cannot be asked, or the study file says `dry_run`.
+
+    Source: OpenAI's page on deprecations, `shutdown_date` of GET /v1/models.
+    """
+    return None if settings.dry_run else asyncio.run(_shutdown_date(replace(settings, timeout=10.0)))
+
+
+async def _shutdown_date(settings: IclSettings) -> str | None:
+    with suppress(Exception):  # a list that is not there is no reason to stop; the run itself will say what is wrong
+        endpoint = Endpoint(settings)
+        try:
+            async with asyncio.timeout(settings.timeout):
+                answer = await endpoint.client.models.with_raw_response.list()
+        finally:
+            await endpoint.close()
+        dates = [row.get("shutdown_date") for row in json.loads(answer.content)["data"] if row["id"] == settings.model]
+        return next((date for date in dates if re.fullmatch(r"\d{4}-\d\d-\d\d", date or "")), None)
+    return None
 
 
 def api_key(settings: IclSettings) -> str:

@@ -1,6 +1,6 @@
 """`python -m nbutils.study`: check a study file, run its grid, or one piece of it.
 
-    python -m nbutils.study check|run|execute|tiny|models STUDY.yaml …
+    python -m nbutils.study check|run|execute|tiny|models|notes STUDY.yaml …
 """
 
 from __future__ import annotations
@@ -10,15 +10,25 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 
 from nbutils import ROOT
 from nbutils.corpus import Corpus, paired
+from nbutils.corpus.formats import write_corpus
 from nbutils.files import DataError
-from nbutils.study.corpora import open_annotators, open_corpora, split
+from nbutils.study.corpora import bare_notes, open_annotators, open_corpora, split
 from nbutils.study.execute import execute
 from nbutils.study.file import Study, load_study, nearest
 from nbutils.study.grid import run_grid
-from nbutils.study.systems import build_tiny, check_endpoints, check_models, models_of
+from nbutils.study.runs import path_name
+from nbutils.study.systems import (
+    build_tiny,
+    check_endpoints,
+    check_external,
+    check_models,
+    endpoint_notes,
+    models_of,
+)
 from nbutils.taggers.settings import TINY
 
 
@@ -38,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Check a study file, run its grid, or build one tiny model: what the Makefile and the Snakefile call."""
     parser = argparse.ArgumentParser(prog="python -m nbutils.study", description=main.__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("check", "run", "tiny", "execute", "models"):
+    for name in ("check", "run", "tiny", "execute", "models", "notes"):
         command = commands.add_parser(name)
         command.add_argument("file", help="the study file")
         if name == "run":
@@ -51,6 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             command.add_argument("system", help="a system of the study")
             command.add_argument("train", help="the training corpus")
             command.add_argument("seed", type=int)
+        if name == "notes":
+            command.add_argument("folder", nargs="?", help="where to; runs/STUDY/notes when left out")
+            command.add_argument("--format", choices=["jsonl", "text"], default="jsonl")
     chosen = parser.parse_args(arguments)
     try:
         study = load_study(chosen.file)
@@ -65,11 +78,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for model, revision in models_of(study):
                 print(f"{model}: {import_module('nbutils.taggers.hub').fetch(model, revision, study.name)}")
             return 0
+        if chosen.command == "notes":
+            _write_notes(study, Path(chosen.folder or ROOT / "runs" / study.name / "notes"), chosen.format)
+            return 0
         corpora = open_corpora(study)
         for train in study.train:
             split(study, corpora[train])
         check_endpoints(study)
-        for note in check_models(study):
+        check_external(study, corpora)
+        for note in [*check_models(study), *endpoint_notes(study)]:
             print(f"note: {note}", file=sys.stderr)
         for name in study.corpora:
             if (layers := open_annotators(study, name)) is not None:
@@ -82,6 +99,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     return 0
+
+
+def _write_notes(study: Study, folder: Path, format: str) -> None:
+    """The bare evaluation notes for a tool that runs elsewhere (`kind: external`)."""
+    for name in study.evaluate:
+        notes = bare_notes(study, name)
+        path = folder / (path_name(name) + (".jsonl" if format == "jsonl" else ""))
+        write_corpus(notes, path, format)
+        kind = "; private, for your eyes only" if notes.private else ""
+        print(f"{path}: {len(notes):,} notes without entities{kind}")
 
 
 def _about(corpus: Corpus, shown: int = 20) -> str:

@@ -11,7 +11,7 @@ from functools import reduce
 from pathlib import Path
 
 from nbutils import ROOT
-from nbutils.corpus import Corpus, private_by_text, select
+from nbutils.corpus import Corpus, Document, private_by_text, select
 from nbutils.corpus.formats import files_of, read_corpus
 from nbutils.corpus.splits import split_by_document
 from nbutils.files import DataError
@@ -156,3 +156,11 @@ def main_setting(study: Study) -> tuple[str, str]:
 def evaluation_corpus(study: Study, corpora: Mapping[str, Corpus], train: str, evaluate: str) -> Corpus:
     """What a system trained on `train` is scored on: the held-out part of the same corpus, or all of another one."""
     return split(study, corpora[train])[1] if train == evaluate else corpora[evaluate]
+
+
+def bare_notes(study: Study, name: str) -> Corpus:
+    """The notes of a corpus that the systems of the study tag, without entities and what else is known of them."""
+    corpus = open_corpus(study, name)
+    tagged = {d.id for train in study.train for d in evaluation_corpus(study, {name: corpus}, train, name)}
+    notes = tuple(Document(d.id, d.text, private=d.private, shown_as=d.shown_as) for d in corpus if d.id in tagged)
+    return Corpus(name, notes, private=corpus.private)

@@ -27,7 +27,7 @@ from nbutils.study.runs import (
     write_predictions,
     write_run,
 )
-from nbutils.study.systems import hub_notes, model_source, prepare, settings, tiny_kinds
+from nbutils.study.systems import hub_notes, made_elsewhere, model_source, prepare, settings, tiny_kinds
 from nbutils.taggers import KINDS
 
 
@@ -61,6 +61,9 @@ def execute(
         "tiny": {kind: study.tiny.get(kind, {}) for kind in tiny_kinds(study, system)},
         "model_source": model_source(chosen),
     }  # fmt: skip
+    elsewhere = KINDS[chosen.kind].elsewhere
+    if elsewhere:
+        recipe["predictions"] = made_elsewhere(study, chosen)
     if (finished := finished_run(folder, recipe)) is not None:
         print(f"This run was finished before; delete {place} to train it again.")
         remove_checkpoints(folder)
@@ -94,9 +97,9 @@ def execute(
     if private_names(study):  # a model holds words of the notes it learned from
         for path in folder.rglob("*"):
             path.chmod(0o700 if path.is_dir() else 0o600)
-    costs: dict[str, Any] = {"model_size": model_size(tagger, folder / "model")}
-    if not chosen.settings.get("endpoint"):  # answers from elsewhere are paid, and come from the cache the second time
+    costs: dict[str, Any] = {} if elsewhere else {"model_size": model_size(tagger, folder / "model")}
+    if not (elsewhere or chosen.settings.get("endpoint")):  # answers are paid, and come from a cache the second time
         costs["latency"] = {"corpus": name} | latency(tagger, target.documents)
-    write_run(folder, recipe | about | {"seconds": seconds} | costs)
+    write_run(folder, recipe | about | {"seconds": {} if elsewhere else seconds} | costs)
     remove_checkpoints(folder)
     return read_run(folder)

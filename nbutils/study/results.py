@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nbutils.corpus import Corpus, Prediction
 from nbutils.study.corpora import open_corpora, split
 from nbutils.study.file import Study, load_study
-from nbutils.study.runs import Run, open_runs
+from nbutils.study.runs import Run, copied_models, open_runs
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ class Results:
     """A study, its corpora and its finished runs.
 
     `runs` holds only what the grid of the study asks for, in the study's order, whatever it is made from: a run of a
-    seed or a system that the study file no longer names is left out of tables, intervals and tests alike.
+    seed or a system that the study file no longer names is left out of tables, intervals and tests alike. The study's
+    caption, which stands under every table and figure, names the models of these runs that are not the originals.
     """
 
     study: Study
@@ -50,6 +51,8 @@ class Results:
         found = {(run.system, run.train, run.seed): run for run in self.runs}
         grid = [(system.name, train, seed) for system, train, seed in self.study.runs()]
         object.__setattr__(self, "runs", tuple(found[key] for key in grid if key in found))
+        lines = dict.fromkeys([*self.study.caption.splitlines(), *copied_models(self.runs)])
+        object.__setattr__(self, "study", replace(self.study, caption="\n".join(lines)))
 
     def parts(self, train: str) -> tuple[Corpus, Corpus]:
         """The training and the test part of a corpus, drawn once."""

@@ -12,16 +12,16 @@ import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from nbutils import ROOT
 from nbutils.corpus import Corpus, Document, Entity, Prediction, problems, text_hash
-from nbutils.corpus.formats import entities_from_json, entity_to_json
+from nbutils.corpus.formats import entity_to_json, prediction_from_json
 from nbutils.files import DataError, written_whole
 from nbutils.study.provenance import provenance
-from nbutils.taggers import Tagger
+from nbutils.taggers import KINDS, Tagger
 
 
 @dataclass(frozen=True)
@@ -114,14 +114,10 @@ def read_predictions(path: str | Path, corpus: Corpus) -> list[Prediction]:
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
         where, again = f"{path}, line {number}", "delete the run's folder and run the study again"
         try:
-            row = json.loads(line)
-            prediction = Prediction(
-                row["id"], entities_from_json(row["entities"]), row.get("raw"), row.get("repairs", {})
-            )
-            expected, document = row["text_hash"], documents.get(row["id"])
-        except (KeyError, TypeError, ValueError, RecursionError):
+            prediction, expected = prediction_from_json(line)
+        except ValueError:
             raise DataError(f"{where}: not a prediction; {again}") from None
-        if document is None:
+        if (document := documents.get(prediction.document_id)) is None:
             raise DataError(f'{where}: corpus "{corpus.name}" has no document "{prediction.document_id}"; {again}')
         if text_hash(document.text) != expected:
             raise DataError(
@@ -156,13 +152,25 @@ def read_run(folder: str | Path) -> Run:
 def finished_run(folder: str | Path, recipe: dict[str, Any]) -> Run | None:
     """The finished run in a folder if its record says the same as `recipe`; any other one is no longer finished."""
     path = Path(folder) / "run.json"
-    wanted = json.loads(json.dumps(recipe))  # tuples become lists, as in the record
+    wanted = _without_defaults(recipe)
     with suppress(DataError):
         run = read_run(folder)
-        if all(run.record.get(key) == value for key, value in wanted.items()):
+        record = _without_defaults(run.record)
+        if all(record.get(key) == value for key, value in wanted.items()):
             return run
     path.unlink(missing_ok=True)
     return None
+
+
+def _without_defaults(recipe: dict[str, Any]) -> dict[str, Any]:
+    """A recipe as JSON keeps it, without settings at their default: a record lacks those that came after it."""
+    plain = json.loads(json.dumps(recipe))  # tuples become lists, as in the record
+    if isinstance(plain.get("settings"), dict) and plain.get("kind") in KINDS:
+        known = {f.name: f.default for f in fields(KINDS[plain["kind"]].settings) if f.default is not MISSING}
+        defaults = json.loads(json.dumps(known))
+        told = {k: v for k, v in plain["settings"].items() if k not in defaults or v != defaults[k]}
+        plain["settings"] = told
+    return plain
 
 
 def checkpoint_folder(folder: str | Path, recipe: dict[str, Any]) -> Path:
@@ -170,7 +178,7 @@ def checkpoint_folder(folder: str | Path, recipe: dict[str, Any]) -> Path:
 
     The name depends on the recipe alone, so that several processes of one run agree on it.
     """
-    mark = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
+    mark = hashlib.sha256(json.dumps(_without_defaults(recipe), sort_keys=True).encode()).hexdigest()[:12]
     wanted = Path(folder) / "checkpoints" / mark
     for other in wanted.parent.glob("*"):
         if other != wanted:

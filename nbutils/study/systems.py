@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from importlib import import_module
@@ -18,8 +18,8 @@ from typing import Any
 from nbutils import ROOT
 from nbutils.corpus import Corpus, fingerprint
 from nbutils.files import DataError, lock, record_in, written_whole
-from nbutils.study.corpora import open_corpus, private_names, split
-from nbutils.study.file import Study, System
+from nbutils.study.corpora import digest, evaluation_corpus, open_corpus, private_names, split
+from nbutils.study.file import Study, System, nearest
 from nbutils.study.runs import path_name
 from nbutils.taggers import KINDS
 from nbutils.taggers.settings import TINY
@@ -30,13 +30,16 @@ def settings(study: Study, system: System, train: str) -> Any:
     values = {"labels": study.types} | {k: tuple(v) if isinstance(v, list) else v for k, v in system.settings.items()}
     if values.get("model", "").startswith("tiny/"):
         values["model"] = str(tiny_folder(study.name, train, values["model"].removeprefix("tiny/")))
-    if any(f.name == "private_corpora" for f in fields(KINDS[system.kind].settings)):
+    known = {f.name for f in fields(KINDS[system.kind].settings)}
+    if "private_corpora" in known:
         values["private_corpora"] = _private_corpora(study, train, values.get("shots", 0))
+    if "certainties" in known:
+        values["certainties"] = study.certainties
     return KINDS[system.kind].settings(**values)
 
 
 def _private_corpora(study: Study, train: str, shots: int) -> tuple[str, ...]:
-    """The private corpora whose text a prompt would hold: those to be tagged, and the few-shot notes' one."""
+    """The private corpora whose text a system would meet: those to be tagged, and the few-shot notes' one."""
     sent = {*study.evaluate, train} if shots else set(study.evaluate)
     private = private_names(study)
     return tuple(name for name in study.corpora if name in sent & private)
@@ -54,6 +57,47 @@ def check_endpoints(study: Study) -> None:
         for train in study.train if system.settings.get("endpoint") else ():
             values = settings(study, system, train)
             guard.allow(values.endpoint, values, values.private_corpora)
+
+
+def endpoint_notes(study: Study) -> list[str]:
+    """A sentence for each model that its endpoint's list of models says it will shut down; see `shutdown_date`."""
+    from nbutils.prompting import endpoint, guard
+
+    asked = {(s.model, s.settings["endpoint"]): s for s in study.systems.values() if s.settings.get("endpoint")}
+    notes = []
+    for (model, address), system in asked.items():
+        if date := endpoint.shutdown_date(settings(study, system, study.train[0])):
+            until = "after that day nobody can repeat its rows, so keep their answers and run what is missing before"
+            notes.append(f"{guard.host_of(address)} shuts {model} down on {date}; {until}.")
+    return notes
+
+
+def check_external(study: Study, corpora: Mapping[str, Corpus]) -> None:
+    """Read all predictions that were made elsewhere, for every note that they will be scored on.
+
+    Raises:
+        DataError: see `external.ExternalTagger.predict`; or they are for a corpus that the study does not have.
+    """
+    for system in study.systems.values():
+        for train in study.train if KINDS[system.kind].elsewhere else ():
+            where = f"{study.path}, systems.{system.name}"
+            values = settings(study, system, train)
+            for name in values.predictions.keys() - study.corpora.keys():
+                raise DataError(f'{where}.predictions: no corpus "{name}"{nearest(name, study.corpora)}')
+            tagger = import_module(KINDS[system.kind].module).fit(split(study, corpora[train])[0], values)
+            for name in study.evaluate:
+                try:
+                    tagger.predict(evaluation_corpus(study, corpora, train, name))
+                except DataError as error:
+                    raise DataError(f"{where}: {error}") from None
+
+
+def made_elsewhere(study: Study, system: System) -> dict[str, str]:
+    """Of a system that only reads predictions, a hash of those for each corpus: other files make another run."""
+    if not KINDS[system.kind].elsewhere:
+        return {}
+    values, files = settings(study, system, study.train[0]), import_module(KINDS[system.kind].module).files
+    return {name: digest(files(values, name)) for name in study.evaluate}
 
 
 def tiny_folder(study: str, train: str, kind: str) -> Path:

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from nbutils.corpus import Document, Prediction
 from nbutils.files import DataError
-from nbutils.taggers.settings import PROMPTS, BertSettings, CrfSettings, IclSettings, LoraSettings
+from nbutils.taggers.settings import PROMPTS, BertSettings, CrfSettings, ExternalSettings, IclSettings, LoraSettings
 
 __all__ = ["KINDS", "PROMPTS", "Kind", "Tagger", "load"]
 
@@ -37,6 +37,7 @@ class Kind:
     gpu: bool = True
     priority: int = 0  # of what could start, the grid starts the longest jobs first
     tiny: str | None = None  # the offline model that the study may build for it
+    elsewhere: bool = False  # it only reads what another tool found, so nothing of its cost is measured
 
 
 KINDS = {
@@ -48,6 +49,9 @@ KINDS = {
         LoraSettings, "nbutils.taggers.lora", "notebooks/04_lora_finetune.ipynb", resumable=True, priority=2, tiny="llm"
     ),
     "icl": Kind(IclSettings, "nbutils.prompting.tagger", "notebooks/05_icl_baselines.ipynb", priority=1, tiny="llm"),
+    "external": Kind(
+        ExternalSettings, "nbutils.taggers.external", "notebooks/03_external.ipynb", gpu=False, elsewhere=True
+    ),
 }
 
 

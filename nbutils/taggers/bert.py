@@ -66,14 +66,15 @@ class BertTagger:
         self.model.eval()
         out: list[np.ndarray] = [np.empty(0)] * len(windows)
         order = sorted(range(len(windows)), key=lambda n: -len(windows[n].ids))
-        size = 4 * self.settings.batch_size
+        key = "decode_batch_size" if hasattr(self.settings, "decode_batch_size") else "batch_size"
+        size = getattr(self.settings, key) * (4 if key == "batch_size" else 1)
         collate = Collator(self.tokenizer)
         for k in tqdm(range(0, len(order), size), disable=not progress, desc="tagging", unit="batch"):
             batch = order[k : k + size]
             inputs = collate([{"input_ids": windows[n].ids} for n in batch]).to(self.model.device)
             self.used += Tokens(prompt=int(inputs["attention_mask"].sum()))
             longest = inputs["input_ids"].shape[1]
-            with memory_hint(f"tagging batches of {len(batch)} × {longest:,} pieces", "lower batch_size or max_length"):
+            with memory_hint(f"tagging batches of {len(batch)} × {longest:,} pieces", f"lower {key} or max_length"):
                 logits = self.model(**inputs).logits.float().log_softmax(-1).cpu().numpy()
             for row, n in enumerate(batch):
                 out[n] = logits[row, collate.n_before : collate.n_before + len(windows[n].ids)]

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 import yaml
-from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from tqdm.auto import tqdm
 
@@ -31,11 +31,12 @@ from nbutils.corpus import (
     without_overlaps,
 )
 from nbutils.files import DataError
-from nbutils.taggers import PROMPTS, checksums
+from nbutils.taggers import PROMPTS, checksums, token_head
+from nbutils.taggers.bert import BertTagger
 from nbutils.taggers.copying.decode import Copier, SharedPrefix, TagTokens, decode, shared_prefix
 from nbutils.taggers.copying.mentions import Mentions
 from nbutils.taggers.copying.scorer import without_adapter
-from nbutils.taggers.models import HOLE, around, load_adapter, load_causal, memory_hint
+from nbutils.taggers.models import HOLE, around, load_adapter, load_causal, memory_hint, with_adapter
 from nbutils.taggers.offsets import Encoded, encode_with_offsets
 from nbutils.taggers.settings import LoraSettings, prompt_file, read_settings, save_settings
 from nbutils.taggers.training import pad, train
@@ -130,17 +131,18 @@ def fit(
     progress: bool = True,
     checkpoints: str | Path | None = None,
     checkpoint_steps: int = 100,
-) -> LoraTagger:
+) -> LoraTagger | BertTagger:
     """Tune an adapter on these documents' entities; with `epochs: 0` the model stays as it came (untuned).
 
-    See `training.train` for the checkpoints.
+    With `head: classify` the language model labels tokens (`token_head`). See `training.train` for the checkpoints.
     """
+    if settings.head == "classify":
+        kept = {"checkpoints": checkpoints, "checkpoint_steps": checkpoint_steps}
+        return token_head.fit(documents, settings, seed=seed, progress=progress, **kept)
     model, tokenizer = load_causal(settings)
-    if settings.load_in_4bit and settings.epochs:
-        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)  # Trainer switches that on
     torch.manual_seed(seed)  # the adapter is drawn here
     tagger = LoraTagger(model, tokenizer, settings)
-    tagger.model = get_peft_model(model, lora_config(settings, _tag_ids(tagger.tags) if settings.train_tags else None))
+    tagger.model = with_adapter(model, settings, _tag_ids(tagger.tags) if settings.train_tags else None)
     if settings.epochs:
         rows = examples(documents, tokenizer, settings, tagger.tags)
         train(
@@ -156,18 +158,6 @@ def fit(
     return tagger
 
 
-def lora_config(settings: LoraSettings, tag_ids: list[int] | None = None) -> LoraConfig:
-    """The adapter that the settings ask for."""
-    return LoraConfig(
-        r=settings.rank,
-        lora_alpha=settings.alpha,
-        lora_dropout=settings.dropout,
-        target_modules=settings.target_modules,
-        trainable_token_indices=tag_ids,
-        task_type="CAUSAL_LM",
-    )
-
-
 def _tag_ids(tags: TagTokens) -> list[int]:
     ids = [*tags.open.values(), *tags.close.values()]
     if any(len(tag) != 1 for tag in ids):
@@ -175,9 +165,11 @@ def _tag_ids(tags: TagTokens) -> list[int]:
     return [tag[0] for tag in ids]
 
 
-def load(folder: str | Path) -> LoraTagger:
+def load(folder: str | Path) -> LoraTagger | BertTagger:
     """A tagger as `save` left it; DataError for files that are not as they were saved."""
     settings = read_settings(LoraSettings, folder)
+    if settings.head == "classify":
+        return token_head.load(folder, settings)
     model, tokenizer = load_causal(settings)
     return LoraTagger(load_adapter(model, folder), tokenizer, settings)
 

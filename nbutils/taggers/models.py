@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -26,7 +26,9 @@ from transformers import (
 from nbutils import ROOT
 from nbutils.files import DataError
 from nbutils.taggers import checksums
+from nbutils.taggers.settings import LoraSettings
 
+HEADS = ["score", "classifier"]  # what transformers calls the head of a model that labels tokens
 HOLE = "\ue000text\ue000"  # private-use characters, where the text goes in a prompt
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib")
 _NO_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory", re.IGNORECASE)
@@ -49,12 +51,19 @@ def load_config(model: str | Path, revision: str | None = None) -> Any:
 
 def load_encoder(model: str | Path, revision: str | None, names: list[str]) -> tuple[Any, Any]:
     """An encoder with a head for labels of these names, on the best device, and its tokenizer."""
-    labels = {"id2label": dict(enumerate(names)), "label2id": {name: k for k, name in enumerate(names)}}
-    return _load(AutoModelForTokenClassification, model, revision, **labels), load_tokenizer(model, revision)
+    return _load(AutoModelForTokenClassification, model, revision, **_named(names)), load_tokenizer(model, revision)
 
 
-def load_causal(settings: Any) -> tuple[Any, Any]:
-    """The language model of settings (`model`, `revision`, `bf16`, perhaps `load_in_4bit`), and its tokenizer."""
+def _named(names: list[str]) -> dict[str, Any]:
+    return {"id2label": dict(enumerate(names)), "label2id": {name: k for k, name in enumerate(names)}}
+
+
+def load_causal(settings: Any, names: list[str] | None = None) -> tuple[Any, Any]:
+    """The language model of settings (`model`, `revision`, `bf16`, perhaps `load_in_4bit`), and its tokenizer.
+
+    Args:
+        names: of labels, for a new head that labels tokens instead of the one that writes them.
+    """
     half = settings.bf16 and device().type == "cuda"  # on a CPU only products are (training.bf16_products)
     dtype = torch.bfloat16 if half else torch.float32
     options: dict[str, Any] = {"dtype": dtype}
@@ -65,9 +74,32 @@ def load_causal(settings: Any) -> tuple[Any, Any]:
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=dtype,
+            llm_int8_skip_modules=HEADS if names else None,
         )
-    model = _load(AutoModelForCausalLM, settings.model, settings.revision, **options)
+    auto = AutoModelForTokenClassification if names else AutoModelForCausalLM
+    model = _load(auto, settings.model, settings.revision, **options, **(_named(names) if names else {}))
     return model, load_tokenizer(settings.model, settings.revision)
+
+
+def lora_config(settings: LoraSettings, tag_ids: list[int] | None = None) -> LoraConfig:
+    """The adapter that the settings ask for; a head that labels tokens is trained as a whole, beside it."""
+    writes = settings.head == "write"
+    return LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=settings.target_modules,
+        exclude_modules=None if writes else HEADS,
+        trainable_token_indices=tag_ids,
+        task_type="CAUSAL_LM" if writes else "TOKEN_CLS",
+    )
+
+
+def with_adapter(model: Any, settings: LoraSettings, tag_ids: list[int] | None = None) -> Any:
+    """The model with a new adapter, drawn from torch's random numbers."""
+    if settings.load_in_4bit and settings.epochs:
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)  # Trainer switches that on
+    return get_peft_model(model, lora_config(settings, tag_ids))
 
 
 def load_adapter(model: Any, folder: str | Path) -> Any:

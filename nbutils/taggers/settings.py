@@ -20,7 +20,7 @@ from pydantic.dataclasses import dataclass
 from nbutils.files import DataError, text_of, written_whole
 
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-FILLED_IN = frozenset(("labels", "private_corpora"))  # fields of settings that the study knows; no keys of a system
+FILLED_IN = frozenset(("labels", "certainties", "private_corpora"))  # fields that the study knows; no keys of a system
 
 PROMPTS = Path(__file__).parent / "prompts"  # the instructions that a study file names, one text file each
 
@@ -101,11 +101,17 @@ class BertSettings(Training):
 
 @dataclass(frozen=True, config=STRICT)
 class LoraSettings(Training):
-    """What a study file may say about a LoRA system; the defaults are Table 2 of the paper where it speaks."""
+    """What a study file may say about a LoRA system; the defaults are Table 2 of the paper where it speaks.
+
+    Raises:
+        ValueError: values that do not go together, in one sentence.
+    """
 
     model: str
     revision: str | None = None  # a commit of the hub's repository; unstated in the paper
     labels: Texts = ("d",)
+    head: Literal["write", "classify"] = "write"  # re-types a note with tags, or labels its tokens (not in the paper)
+    attention: Literal["causal", "bidirectional"] = "causal"  # bidirectional: sees what comes later; classify only
     prompt: Prompt = "rewrite_ja"  # a file under taggers/prompts; unstated in the paper
     unit: Unit = "sentence"  # ambiguous in the paper
     rank: Count = 16
@@ -126,6 +132,16 @@ class LoraSettings(Training):
     gradient_checkpointing: bool = False  # less memory, a third more work; unstated in the paper
     load_in_4bit: bool = False  # NF4 base weights (QLoRA: Dettmers et al. 2023); needs a GPU and the extra `quant`
     decode_batch_size: Count = 32
+
+    decoding = "argmax"  # of the labels of tokens
+
+    def __post_init__(self) -> None:
+        if self.head == "write" and self.attention != "causal":
+            raise ValueError("attention: who writes sees only what is written; add head: classify, or leave it out")
+        if self.head == "classify" and self.train_tags:
+            raise ValueError("train_tags: a classifier writes no tags; leave it out")
+        if self.head == "classify" and not self.epochs:
+            raise ValueError("epochs: a new head knows nothing before it is trained; write more than 0")
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -182,6 +198,24 @@ class IclSettings:
             raise ValueError("budget: needs a price to be counted in; add price, or use budget_tokens")
         if self.endpoint is not None and self.decoding == "copy":
             raise ValueError("decoding: copy needs the model in this process; leave out endpoint, or decode free")
+
+
+@dataclass(frozen=True, config=STRICT)
+class ExternalSettings:
+    """What a study file may say about predictions made elsewhere; see docs/external.md."""
+
+    predictions: Mapping[str, str]  # evaluation corpus: file or folder with what the tool found in it
+    format: Literal["offsets", "medtxt", "brat", "conll", "doccano", "labelstudio", "jmed", "jsonl"] = "offsets"
+    labels: Texts = ("d",)
+    labels_as: Mapping[str, str] | None = None  # type in the files: type in the study; others are left out
+    certainties: Texts | None = None  # filled in by the study: entities of any other certainty are left out
+    private_corpora: Texts = ()  # filled in by the study
+    encoding: str | None = None
+    overlaps: str | None = None  # these five as for a corpus (docs/your_own_notes.md)
+    discontinuous: str | None = None
+    offsets: str | None = None
+    join: str | None = None
+    documents: str | None = None
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -1,9 +1,13 @@
 """One filter for every analysis: what the study file no longer asks for is in no table, interval or test."""
 
+from dataclasses import replace
+
 import pytest
+from matplotlib.text import Text
 
 from nbutils.analysis import calibration, errors, main_result, significance
 from nbutils.corpus import Corpus, Document, Entity, Prediction
+from nbutils.figures.main_result import main_result as draw_main_result
 from nbutils.study import runs
 from nbutils.study.file import Study, System
 from nbutils.study.results import Results
@@ -54,3 +58,20 @@ def test_a_split_is_drawn_once(results, monkeypatch):
     for _ in range(3):
         list(fresh.scored())
     assert len(drawn) == 1
+
+
+def test_every_table_and_figure_names_a_model_that_is_not_the_original(results, tmp_path, monkeypatch):
+    source = {"model": "m/small", "weights": "not the original: 4-bit weights"}
+    copied = [replace(run, record=run.record | {"model_source": source}) for run in results.runs]
+    study = replace(STUDY, caption="Fictional notes.")
+    found = Results(study, results.corpora, copied)
+    said = "m/small is not the original: 4-bit weights."
+    assert found.study.caption.splitlines() == ["Fictional notes.", said]
+    assert Results(found.study, results.corpora, copied).study == found.study  # once, however often it is opened
+    assert results.study == STUDY  # originals have nothing to say
+    monkeypatch.setattr("nbutils.analysis.main_result.figure_folder", lambda _: tmp_path)
+    scores = main_result.score_runs(found)
+    path = main_result.write_main_result(found.study, main_result.main_table(found.study, scores), runs=found.runs)
+    assert path.read_text(encoding="utf-8").count(said) == 1
+    figure = draw_main_result(found.study, scores)
+    assert any(said in text.get_text() for text in figure.findobj(Text))

@@ -1,13 +1,14 @@
 """A run on disk: complete only with its record, and bound to the text it was made from."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
 from nbutils.corpus import Corpus, Document, Entity, Prediction
 from nbutils.files import DataError
 from nbutils.study import runs
+from nbutils.taggers.settings import LoraSettings
 
 CORPUS = Corpus("CR", (Document("1", "肺癌を認めた"), Document("2", "異常なし")))
 FOUND = [
@@ -49,6 +50,23 @@ def test_a_folder_without_a_record_is_no_finished_run(tmp_path):
     assert runs.read_runs(tmp_path, "s") == []
     with pytest.raises(DataError, match="no finished run"):
         runs.read_run(tmp_path)
+
+
+def test_a_setting_that_a_record_lacks_had_its_default(tmp_path):
+    """Settings come with time, and a run from before one did what the default does now."""
+    now = {"kind": "lora", "settings": asdict(LoraSettings(model="m", rank=8))}
+    before = {k: v for k, v in now["settings"].items() if k not in ("head", "attention")}
+    written = now | {"settings": before, "system": "lora", "train": "CR", "seed": 0}
+    kept = runs.checkpoint_folder(tmp_path, now)
+    assert runs.checkpoint_folder(tmp_path, now | {"settings": before}) == kept
+    for settings, same in (
+        (now["settings"], True),
+        (now["settings"] | {"head": "classify"}, False),
+        (now["settings"] | {"rank": 16}, False),  # a default now; the record says otherwise
+    ):
+        runs.write_run(tmp_path, written)
+        assert (runs.finished_run(tmp_path, now | {"settings": settings}) is not None) == same
+        assert (tmp_path / "run.json").exists() == same
 
 
 def test_a_record_tells_versions_device_and_memory_but_no_path(tmp_path):

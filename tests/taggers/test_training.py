@@ -68,14 +68,23 @@ def bert_system(folder, **options):
 
 def lora_system(folder, **options):
     chosen = {"learning_rate": 3e-3, "epochs": 2, "batch_size": 4, "accumulation": 2, "dropout": 0.2} | options
-    return lora, LoraSettings(model=str(folder), prompt="tiny_ja", max_length=100, train_tags=True, **chosen)
+    chosen = {"prompt": "tiny_ja", "max_length": 100, "train_tags": True} | chosen
+    return lora, LoraSettings(model=str(folder), **chosen)
+
+
+def classify_system(folder, **options):
+    return lora_system(folder, **{"head": "classify", "train_tags": False} | options)
 
 
 def found(tagger, notes):
     return [(p.document_id, [(*e.key, e.score) for e in p.entities]) for p in tagger.predict(notes)]
 
 
-SYSTEMS = [pytest.param("micro_encoder", bert_system, id="bert"), pytest.param("micro_llm", lora_system, id="lora")]
+SYSTEMS = [
+    pytest.param("micro_encoder", bert_system, id="bert"),
+    pytest.param("micro_llm", lora_system, id="lora"),
+    pytest.param("micro_llm", classify_system, id="classify"),
+]
 
 
 @pytest.mark.parametrize(("model", "system"), SYSTEMS)

@@ -10,6 +10,7 @@ import torch
 from transformers import AutoConfig, LlamaConfig
 
 from nbutils import ROOT
+from nbutils.corpus import Corpus
 from nbutils.files import DataError
 from nbutils.study import systems
 from nbutils.study.corpora import open_corpus, split
@@ -60,6 +61,20 @@ def test_the_trainable_parameters_of_an_adapter_are_those_that_are_trained(micro
     settings = LoraSettings(model=str(micro_llm), prompt="tiny_ja", max_length=100, rank=4, train_tags=train_tags)
     tagger = lora.fit(notes[:1], settings.__class__(**{**vars(settings), "epochs": 0}), seed=0, progress=False)
     assert count(meter.meta_model(plan.config_of(str(micro_llm), None), settings)) == count(tagger.model)
+
+
+def test_a_language_model_that_labels_tokens_costs_less_than_one_that_rewrites(micro_llm, notes):
+    writing, labelling = (
+        LoraSettings(model=str(micro_llm), prompt="tiny_ja", max_length=100, rank=4, epochs=0.1, head=head)
+        for head in ("write", "classify")
+    )
+    config = plan.config_of(str(micro_llm), None)
+    tagger = lora.fit(notes[:1], labelling, seed=0, progress=False)
+    assert count(meter.meta_model(config, labelling)) == count(tagger.model)
+    both = [plan.row_lengths(Corpus("A", notes), values) for values in (writing, labelling)]
+    assert len(both[0]) == len(both[1]) and all(a > b for a, b in zip(*both, strict=True))
+    costs = [meter.step_cost(config, v, 2, max(n)) for v, n in zip((writing, labelling), both, strict=True)]
+    assert costs[0].flops > costs[1].flops > 0
 
 
 def test_the_trainable_parameters_of_an_encoder_are_those_that_are_trained(micro_encoder, notes):

@@ -166,12 +166,16 @@ def row_lengths(corpus: Corpus, values: BertSettings | LoraSettings) -> list[int
         for d in corpus
         for start, end in sentence_spans(d, values.unit)
     ]
-    if isinstance(values, BertSettings):
+    if _labels_tokens(values):
         return [min(math.ceil(n * rate) + 2, values.max_length) for n, _ in rows]
     from nbutils.taggers.lora import prompt_text
 
     prompt = math.ceil(len(prompt_text(values.prompt, "")) * rate) + CHAT
     return [min(prompt + 2 * math.ceil(n * rate) + TAGS * e, values.max_length) for n, e in rows]
+
+
+def _labels_tokens(values: BertSettings | LoraSettings) -> bool:
+    return isinstance(values, BertSettings) or values.head == "classify"
 
 
 def prompt_lengths(s: Study, system: System, train: str, values: IclSettings) -> list[int]:
@@ -217,7 +221,7 @@ def _counted(corpus: Corpus, values: BertSettings | LoraSettings, folder: Path) 
     from nbutils.taggers.offsets import special_ids
 
     tokenizer = load_tokenizer(folder)
-    if isinstance(values, BertSettings):
+    if _labels_tokens(values):
         extra = sum(map(len, special_ids(tokenizer)))
         return [len(row["input_ids"]) + extra for row in bert.examples(corpus.documents, tokenizer, values)]
     tags = TagTokens(tokenizer, values.labels)

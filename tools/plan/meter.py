@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AttentionInterface, AutoModelForCausalLM, AutoModelForTokenClassification, PretrainedConfig
 
-from nbutils.taggers.lora import lora_config
+from nbutils.taggers.models import lora_config
 from nbutils.taggers.settings import BertSettings, LoraSettings
 
 ADAMW = 8  # bytes a trainable parameter: two moments in single precision
@@ -45,16 +45,19 @@ def meta_model(config: PretrainedConfig, settings: BertSettings | LoraSettings) 
     config = type(config).from_dict(config.to_dict() | {"attn_implementation": "meter", "use_cache": False})
     config._attn_implementation = "meter"
     dtype = torch.bfloat16 if settings.bf16 else torch.float32
+    writes = isinstance(settings, LoraSettings) and settings.head == "write"
     with torch.device("meta"):
-        if isinstance(settings, LoraSettings):
+        if writes:
             model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+        else:
+            config.num_labels = 1 + 2 * len(settings.labels)
+            model = AutoModelForTokenClassification.from_config(config, dtype=dtype)
+        if isinstance(settings, LoraSettings):
             tags = list(range(2 * len(settings.labels))) if settings.train_tags else None
             # In training the adapter is kept in single precision and runs under autocast, so that its activations are
             # those of `dtype`; the bytes of its weights are counted in `step_cost`.
             model = get_peft_model(model, lora_config(settings, tags), autocast_adapter_dtype=False)
-        else:
-            config.num_labels = 1 + 2 * len(settings.labels)
-            model = AutoModelForTokenClassification.from_config(config, dtype=dtype)
+    model.config.pad_token_id = None  # else some models look for it in the rows, which hold no values here
     return model.train()
 
 

@@ -24,6 +24,7 @@ from nbutils.corpus.formats.jsonl import (
     entity_to_json,
     jsonl_document,
     jsonl_line,
+    prediction_from_json,
     read_jsonl,
     write_jsonl,
 )
@@ -44,9 +45,9 @@ from nbutils.files import HIDDEN, DataError, Place, Remark, part_of, printable, 
 from nbutils.privacy import hidden, shown_id
 
 __all__ = [
-    "CERTAINTIES", "FORMATS", "MEDTXT_HEAD", "MEDTXT_TAGS", "MEDTXT_TAIL", "entities_from_json",
-    "entity_from_json", "entity_to_json", "files_of", "jsonl_document", "jsonl_line", "medtxt_article",
-    "medtxt_problem", "medtxt_string", "project_strings", "read_corpus", "write_corpus", "write_jsonl", "write_medtxt",
+    "CERTAINTIES", "FORMATS", "MEDTXT_HEAD", "MEDTXT_TAGS", "MEDTXT_TAIL", "entities_from_json", "entity_from_json",
+    "entity_to_json", "files_of", "jsonl_document", "jsonl_line", "medtxt_article", "medtxt_problem", "medtxt_string",
+    "prediction_from_json", "project_strings", "read_corpus", "write_corpus", "write_jsonl", "write_medtxt",
 ]  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from nbutils.corpus import Corpus, Document, Entity, problems
+from nbutils.corpus import Corpus, Document, Entity, Prediction, problems
 from nbutils.corpus.formats.reading import Located, Read, Reading
 from nbutils.files import DataError, Fault, Place, json_of, rows_of, text_of, written_whole
 from nbutils.privacy import shown_id
@@ -117,6 +117,23 @@ def entity_to_json(entity: Entity) -> dict[str, Any]:
     if entity.score is not None:
         row["score"] = round(entity.score, 6)
     return row
+
+
+def prediction_from_json(line: str | bytes) -> tuple[Prediction, str]:
+    """A line of predictions (`id`, `text_hash`, `entities`; perhaps `raw`, `repairs`), and its hash of the text.
+
+    Raises:
+        ValueError: any other shape, in words that quote nothing.
+    """
+    try:
+        row = json.loads(line)
+        prediction = Prediction(row["id"], entities_from_json(row["entities"]), row.get("raw"), row.get("repairs", {}))
+        expected = row["text_hash"]
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError, RecursionError):
+        raise ValueError('not a prediction, which is an object with "id", "text_hash" and "entities"') from None
+    if not isinstance(prediction.document_id, str) or not isinstance(expected, str):
+        raise ValueError('"id" and "text_hash" of a prediction must be strings')
+    return prediction, expected
 
 
 def write_jsonl(corpus: Corpus, path: str | Path) -> None:

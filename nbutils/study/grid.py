@@ -85,7 +85,7 @@ def file_for_notebooks(study: Study) -> str:
     return str(copy.relative_to(ROOT))
 
 
-# --- what is told while it runs ------------------------------------------------------------------------------------------
+# --- what is told while it runs --------------------------------------------------------------------------------------
 
 
 def _name(job: Job) -> str:

@@ -14,7 +14,8 @@ WORDS = [
     "total         3", "", "[Sat Nov 28 17:49:13 2026]", "localrule crf:", "    input: a", "    log: logs/crf-CR-0.log",
     "    jobid: 7", "    wildcards: system=crf, train=CR, seed=0", "localrule crf:", "    log: logs/crf-CR-1.log",
     "    jobid: 8", "    wildcards: system=crf, train=CR, seed=1", "Finished jobid: 7 (Rule: crf)",
-    "Error in rule crf:", "    message: None", "    jobid: 8", "    log: logs/crf-CR-1.log (check log file(s) for error details)",
+    "Error in rule crf:", "    message: None", "    jobid: 8",
+    "    log: logs/crf-CR-1.log (check log file(s) for error details)",
     "Trying to restart job 8.", "localrule crf:", "    log: logs/crf-CR-1.log", "    jobid: 8",
     "    wildcards: system=crf, train=CR, seed=1",
 ]  # fmt: skip

@@ -26,7 +26,7 @@ WITH = PATH="$$PWD/$(BIN):$$PATH" PYTHONPATH="$$PWD"
 FILE = case "$$STUDY" in *.yaml|*.yml) file=$$STUDY;; *) file=studies/$$STUDY.yaml;; esac; \
   case "$$file" in -*) file=./$$file;; esac;
 
-.PHONY: help install verify study check-study plan models test test-notebooks lab bench reference report schema check-data data tag \
+.PHONY: help install verify study check-study plan models test test-notebooks lab bench reference report schema check-data card tripod data tag \
   tag-memory slurm audit clean
 
 help:  ## list the commands
@@ -83,6 +83,14 @@ tag: install  ## tag notes with a finished run (RUN=runs/... NOTES=FILE|FOLDER  
 	@test -n "$$RUN" -a -n "$$NOTES" || { echo "Say which run and which notes: make tag RUN=runs/demo/crf/CR/seed-0 NOTES=my_notes"; exit 1; }
 	@$(WITH) python -m nbutils.tagging --run="$$RUN" --notes="$$NOTES" $${OUT:+--out="$$OUT"} \
 	  $${ENCODING:+--encoding="$$ENCODING"} $${SHARDS:+--shards="$$SHARDS" --cores="$$CORES"} $${GPUS:+--gpus="$$GPUS"}
+
+card: install  ## write the model card of a finished run (RUN=runs/..., STUDY=FILE.yaml if it is not in studies/; seconds)
+	@test -n "$$RUN" || { echo "Say which run: make card RUN=runs/demo/bert/CR/seed-0"; exit 1; }
+	@case "$$STUDY" in *.yaml|*.yml) $(WITH) python -m tools.card --study="$$STUDY" -- "$$RUN";; \
+	  *) $(WITH) python -m tools.card -- "$$RUN";; esac
+
+tripod: install  ## the items of TRIPOD-LLM, filled from the study file and its runs, or "not reported" (seconds)
+	@$(FILE) $(WITH) python -m tools.tripod "$$file"
 
 check-data: install  ## check the bundled corpora against their rules (seconds)
 	@$(WITH) python -m tools.check_data

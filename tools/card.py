@@ -20,9 +20,9 @@ from nbutils.analysis.significance import INTERVAL
 from nbutils.files import DataError, written_whole
 from nbutils.study.corpora import private_names
 from nbutils.study.file import Study, load_study
+from nbutils.study.provenance import without_paths
 from nbutils.study.results import Results, open_results
 from nbutils.study.runs import Run, read_run
-from nbutils.taggers import KINDS
 from nbutils.taggers.hub import KNOWN
 
 # Settings that name a place of this machine or an account stay out.
@@ -39,11 +39,14 @@ def card(results: Results) -> str:
     parts += ["## Scores", *_scores(study, evaluated), "## What it took", *_costs(record)]
     parts += ["## Licence", _licence(record), "## Limits", _list(_limits(results, run))]
     parts += ["## What made it", *_versions(record)]
-    return "\n\n".join(filter(None, parts)) + "\n"
+    return without_paths("\n\n".join(filter(None, parts)) + "\n")
 
 
 def _about(study: Study, run: Run) -> list[str]:
-    what = {"icl": "A prompted model: nothing was trained.", "dictionary": "A dictionary of names from the training part."}
+    what = {
+        "icl": "A prompted model: nothing was trained.",
+        "dictionary": "A dictionary of names from the training part.",
+    }
     types = ", ".join(f"`{kind}`" for kind in study.types)
     return [
         what.get(run.record["kind"], "A tagger trained for one study.")
@@ -57,8 +60,8 @@ def _data(results: Results, run: Run) -> Iterator[str]:
     rows = [("training", results.training_part(run.train), run.train)]
     rows += [("evaluation", s.gold, s.evaluate) for s in results.scored()]
     yield _table(["part", "corpus", "notes", "entities", "characters", ""], [
-        (part, name, f"{len(notes):,}", f"{sum(len(d.entities) for d in notes):,}", f"{sum(len(d.text) for d in notes):,}",
-         "private" if name in private else "")
+        (part, name, f"{len(notes):,}", f"{sum(len(d.entities) for d in notes):,}",
+         f"{sum(len(d.text) for d in notes):,}", "private" if name in private else "")
         for part, notes, name in rows
     ])  # fmt: skip
     yield (
@@ -74,15 +77,16 @@ def _settings(record: Mapping[str, Any]) -> Iterator[str]:
 
 def _scores(study: Study, evaluated: significance.Evaluated) -> Iterator[str]:
     yield _table(["evaluation", "", "F1 (%)", "95 % interval", "notes are a sample of"], [
-        (name, "in-domain" if train == name else "out-of-domain", f"{row['F1 (%)']:.1f}", _interval(row), row["sampled"])
+        (name, "in-domain" if train == name else "out-of-domain", f"{row['F1 (%)']:.1f}", _interval(row),
+         row["sampled"])
         for (_, train, name), row in significance.f1_table(study, evaluated).iterrows()
     ])  # fmt: skip
     gaps = significance.gap_table(study, evaluated)
     for (_, train, name), row in gaps.iterrows():
         yield f"Δ {train} → {name}: {row['Δ (points)']:+.1f} points {_interval(row)}."
     yield (
-        "Micro-averaged exact match: document, start, end and type must all agree. The intervals are those of other notes "
-        "of the same kind under this one model; another training would vary more."
+        "Micro-averaged exact match: document, start, end and type must all agree. The intervals are those of other "
+        "notes of the same kind under this one model; another training would vary more."
     )
 
 
@@ -107,7 +111,8 @@ def _licence(record: Mapping[str, Any]) -> str:
     if not model:
         return "There is no base model. What was learned comes from the training notes: their terms apply to it."
     if source := record.get("model_source"):
-        return f"The base model is {source['model']}, {source['weights']}. Its licence: {source['licence']}."
+        licence = source.get("licence", "see its page")
+        return f"The base model is {source['model']}, {source['weights']}. Its licence: {licence}."
     if record.get("tiny"):
         return "The base model was built for this study from the training notes alone: their terms apply to it."
     known = KNOWN.get(model)
@@ -121,15 +126,13 @@ def _limits(results: Results, run: Run) -> Iterator[str]:
     yield "A result for these notes and these authors; no claim for another hospital, which is what the study is about."
     yield "One training with one seed; the study's table has the mean and the spread over seeds."
     if record.get("tiny"):
-        yield "A tiny model that was pretrained on nothing but the training notes: it shows the method, not what a real model reaches."
+        yield "A tiny model, pretrained on the training notes alone: it shows the method, not what a real one reaches."
     if record["settings"].get("load_in_4bit"):
         yield "Its base weights are in 4 bits; in full precision the scores may differ."
     if any(entry.format == "jmed" for entry in study.corpora.values()):
         yield "Gold of JMED-LLM is a list of strings; where they stand was found by a rule (silver spans)."
-    if not KINDS[run.record["kind"]].gpu and record["kind"] == "crf":
-        yield "It knows no word that it has not seen beyond its characters and what MeCab says about it."
     if private_names(study):
-        yield "It learned from, or was tested on, private notes. A trained model can give words of them away: treat it like the notes."
+        yield "Private notes are part of the study. A trained model can give words away: treat it like the notes."
     yield "Not a medical device: nobody has checked it for use in care."
 
 
@@ -183,7 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         study = study_of(run, chosen.study)
         results = open_results(study, runs=[run])
         if not results.runs:
-            raise DataError(f"{study.path}: seed {run.seed} of {run.system} is not in this study; name the study of the run")
+            raise DataError(f"{study.path}: has no seed {run.seed} of {run.system}; name the study of the run")
         path = chosen.out or chosen.run / "card.md"
         with written_whole(path, private=bool(private_names(study))) as file:
             file.write(card(results))

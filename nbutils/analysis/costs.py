@@ -26,7 +26,7 @@ COLUMNS = [
 
 
 def cost_table(results: Results, scores: pd.DataFrame) -> pd.DataFrame:
-    """One row per run: training time and energy, latency of a note by itself, tokens, peak memory, size, machine, and F1.
+    """One row per run: training time and energy, latency of a single note, tokens, peak memory, size, machine, and F1.
 
     F1 is the mean over the evaluation corpora. What a run's record does not say (an older run, a system without
     weights or without training) is nan. Needs `main_result.score_runs`.

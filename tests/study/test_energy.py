@@ -1,4 +1,4 @@
-"""Energy from the machine's own counters: packages summed, a counter that begins again, and nothing where none is told."""
+"""Energy from the machine's own counters: packages summed, a counter that begins again, nothing where none is told."""
 
 import pytest
 

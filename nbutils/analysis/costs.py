@@ -16,7 +16,8 @@ from nbutils.study.file import Study
 from nbutils.study.results import Results
 
 COLUMNS = [
-    "system", "train", "seed", "training (s)", "p50 (ms a note)", "p95 (ms a note)", "ms per 1,000 characters",
+    "system", "train", "seed", "training (s)", "training (kJ)", "p50 (ms a note)", "p95 (ms a note)",
+    "ms per 1,000 characters",
     "tokens read (a note)", "tokens written (a note)", "peak memory (MB)", "parameters (M)", "saved (MB)", "F1 (%)",
     "device",
 ]  # fmt: skip
@@ -25,7 +26,7 @@ COLUMNS = [
 
 
 def cost_table(results: Results, scores: pd.DataFrame) -> pd.DataFrame:
-    """One row per run: training time, latency of a note by itself, tokens, peak memory, size, machine, and F1.
+    """One row per run: training time and energy, latency of a single note, tokens, peak memory, size, machine, and F1.
 
     F1 is the mean over the evaluation corpora. What a run's record does not say (an older run, a system without
     weights or without training) is nan. Needs `main_result.score_runs`.
@@ -45,6 +46,7 @@ def cost_table(results: Results, scores: pd.DataFrame) -> pd.DataFrame:
         rows.append({
             "system": run.system, "train": run.train, "seed": run.seed,
             "training (s)": record.get("seconds", {}).get("fit", np.nan),
+            "training (kJ)": record.get("joules", {}).get("fit", np.nan) / 1000,
             "p50 (ms a note)": 1000 * _quantile(seconds, 0.5),
             "p95 (ms a note)": 1000 * _quantile(seconds, 0.95),
             "ms per 1,000 characters": 1e6 * seconds.sum() / characters if characters else np.nan,

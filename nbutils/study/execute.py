@@ -78,7 +78,8 @@ def execute(
         options = {"checkpoints": kept, "checkpoint_steps": study.checkpoint_steps}
         hub_notes(values.model, values.revision)
     seconds: dict[str, float] = {}
-    with timed(seconds, "fit"), chdir(ROOT):
+    joules: dict[str, float] = {}
+    with timed(seconds, "fit", joules), chdir(ROOT):
         tagger = module.fit(train_part.documents, values, seed=seed, progress=progress, **options)
     if int(os.environ.get("RANK", 0)) > 0:
         return None
@@ -87,7 +88,7 @@ def execute(
     n_notes = 0
     for name in study.evaluate:
         target = evaluation_corpus(study, corpora, train, name)
-        with timed(seconds, f"predict {name}"):
+        with timed(seconds, f"predict {name}", joules):
             predictions = tagger.predict(target, progress=progress)
         n_notes += len(predictions)
         write_predictions(predictions, target, predictions_file(folder, name))
@@ -100,6 +101,7 @@ def execute(
     costs: dict[str, Any] = {} if elsewhere else {"model_size": model_size(tagger, folder / "model")}
     if not (elsewhere or chosen.settings.get("endpoint")):  # answers are paid, and come from a cache the second time
         costs["latency"] = {"corpus": name} | latency(tagger, target.documents)
+costs |= {"joules": joules} if joules and not elsewhere else {}
     write_run(folder, recipe | about | {"seconds": {} if elsewhere else seconds} | costs)
     remove_checkpoints(folder)
     return read_run(folder)

@@ -5,16 +5,25 @@ from __future__ import annotations
 import csv
 import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
+from urllib.parse import unquote
 
 from nbutils import ROOT
 from nbutils.files import DataError, lock, sweep, written_whole
+from nbutils.scoring.spans import exact_scores
+from nbutils.study.console import Job, watched
+from nbutils.study.corpora import open_corpora
 from nbutils.study.file import Study
-from nbutils.study.processes import snakemake, to_its_end
-from nbutils.study.runs import figure_folder, run_folder
+from nbutils.study.processes import snakemake
+from nbutils.study.results import Results
+from nbutils.study.runs import figure_folder, read_run, read_runs, run_folder
 from nbutils.study.systems import tiny_folder
+
+NOTEBOOK_SECONDS = 5  # that papermill and a kernel need for a run besides its own work
 
 
 def run_grid(study: Study, cores: int, profile: str | None = None) -> int:
@@ -40,11 +49,12 @@ def run_grid(study: Study, cores: int, profile: str | None = None) -> int:
         command = snakemake(ROOT / "Snakefile", folder, folder / ".grid.json", values, *where)
         n_before, n_runs = len(_finished(study)), len(list(study.runs()))
         print(f"{study.title or study.name}: {n_before} of {n_runs} runs are finished.", flush=True)
-        status = to_its_end(command, [held])
+        log = folder / "logs" / "grid.log"
+        status = watched(command, folder, log, _name, _scores(study), _typical(study), keep=[held])
     if status == 0:
         _tell(study, nothing_to_do=n_before == n_runs)
     else:
-        what = "was stopped" if status >= 128 else "is not finished; the lines above say why"
+        what = "was stopped" if status >= 128 else "is not finished"
         print(f"The study {what}. Run the same command again to go on.", file=sys.stderr)
     return status
 
@@ -73,6 +83,44 @@ def file_for_notebooks(study: Study) -> str:
         with written_whole(copy) as file:
             file.write(content)
     return str(copy.relative_to(ROOT))
+
+
+# --- what is told while it runs --------------------------------------------------------------------------------------
+
+
+def _name(job: Job) -> str:
+    known = job.wildcards
+    if "seed" in known:
+        return f"{unquote(known['system'])} · {unquote(known['train'])} · seed {known['seed']}"
+    return f"tiny {known['kind']} · {unquote(known['train'])}" if "kind" in known else Path(job.log).stem or job.rule
+
+
+def _scores(study: Study) -> Callable[[Job], str]:
+    """F1 of a finished run on every evaluation corpus, in percent, as in the main table."""
+    corpora = cache(lambda: open_corpora(study))
+
+    def scores(job: Job) -> str:
+        if "seed" not in job.wildcards:
+            return ""
+        folder = ROOT / "runs" / study.name / job.wildcards["system"] / job.wildcards["train"]
+        try:
+            scored = Results(study, corpora(), [read_run(folder / f"seed-{job.wildcards['seed']}")]).scored()
+            return " · ".join(f"{s.evaluate} {100 * exact_scores(s.gold, s.predicted).f1:.1f}" for s in scored)
+        except (ValueError, OSError):  # the analyses will say it
+            return ""
+
+    return scores
+
+
+def _typical(study: Study) -> dict[str, float]:
+    """Seconds of a run of each kind: of those that are finished here, else of the bundled ones."""
+    with suppress(ValueError, OSError):
+        runs = read_runs(ROOT / "runs", study.name) or read_runs(ROOT / "data" / "reference_runs", study.name)
+        seconds: dict[str, list[float]] = defaultdict(list)
+        for run in runs:
+            seconds[run.record["kind"]].append(NOTEBOOK_SECONDS + sum(run.record["seconds"].values()))
+        return {kind: sum(values) / len(values) for kind, values in seconds.items()}
+    return {}
 
 
 # --- processes -------------------------------------------------------------------------------------------------------

@@ -7,11 +7,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, BinaryIO
 
 import psutil
 
@@ -19,17 +19,25 @@ from nbutils import ROOT
 from nbutils.files import written_whole
 
 SECONDS = 10  # that a process which was asked to end is given for it
+SECONDS_BETWEEN_LOOKS = 0.25
 
 
 class _Stopped(BaseException):
     """A signal asks this process to end."""
 
 
-def to_its_end(command: Sequence[str], keep: Sequence[int] = ()) -> int:
+def to_its_end(
+    command: Sequence[str],
+    keep: Sequence[int] = (),
+    output: BinaryIO | None = None,
+    look: Callable[[], None] = lambda: None,
+) -> int:
     """Run a command with our modules; when this process is asked to end, first end the command and all that it started.
 
     Args:
         keep: file descriptors that the command gets, such as those of locks.
+        output: where its words go, if not to this process' own output.
+        look: called a few times a second while it runs, and once at its end.
 
     Returns:
         Its exit status, or 128 and the number of the signal.
@@ -42,8 +50,14 @@ def to_its_end(command: Sequence[str], keep: Sequence[int] = ()) -> int:
     before = {number: signal.signal(number, stop) for number in signals}
     process = None
     try:
-        process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": _python_path()}, pass_fds=keep)
-        return process.wait()
+        environment = os.environ | {"PYTHONPATH": _python_path()}
+        process = subprocess.Popen(command, env=environment, pass_fds=keep, stdout=output, stderr=output)
+        while process.poll() is None:
+            look()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(SECONDS_BETWEEN_LOOKS)
+        look()
+        return process.returncode
     except _Stopped as stopped:
         for number in signals:
             signal.signal(number, signal.SIG_IGN)  # one is enough
@@ -61,7 +75,7 @@ def snakemake(snakefile: Path, folder: Path, config: Path, values: Mapping[str, 
         json.dump(values, file)
     return [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile), "--directory", str(folder),
             "--configfile", str(config), *options, "--rerun-incomplete", "--nolock", "--keep-going",
-            "--show-failed-logs", "--quiet", "rules", "host", "reason"]  # fmt: skip
+            "--quiet", "host", "reason"]  # fmt: skip
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

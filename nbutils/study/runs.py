@@ -20,6 +20,7 @@ from nbutils import ROOT
 from nbutils.corpus import Corpus, Document, Entity, Prediction, problems, text_hash
 from nbutils.corpus.formats import entity_to_json, prediction_from_json
 from nbutils.files import DataError, written_whole
+from nbutils.study import energy
 from nbutils.study.provenance import provenance
 from nbutils.taggers import KINDS, Tagger
 
@@ -245,8 +246,13 @@ def open_runs(folder: str | Path, study: str) -> list[Run]:
 
 
 @contextmanager
-def timed(seconds: dict[str, float], what: str) -> Iterator[None]:
-    """Note in `seconds[what]` how long the block took, by the wall clock."""
-    begin = time.perf_counter()
+def timed(seconds: dict[str, float], what: str, used: dict[str, float] | None = None) -> Iterator[None]:
+    """Note in `seconds[what]` how long the block took, by the wall clock, and in `used[what]` its energy in joules.
+
+    There is no energy where the machine does not tell it.
+    """
+    before, begin = energy.counters(), time.perf_counter()
     yield
     seconds[what] = round(time.perf_counter() - begin, 3)
+    if used is not None and (joules := energy.joules(before, energy.counters())) is not None:
+        used[what] = joules

@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from nbutils.files import DataError
-from nbutils.study.processes import snakemake, to_its_end
+from nbutils.study.console import Job as GridJob
+from nbutils.study.console import watched
+from nbutils.study.processes import snakemake
 from nbutils.study.runs import read_run
 from nbutils.taggers import KINDS, Tagger
 from nbutils.tagging.job import Job, finish, here_or_below_root, lines_of, load, n_batches, prepare, tag_into
@@ -98,12 +100,17 @@ def tag_sharded(job: Job, of: int, cores: int, gpus: int | None = None) -> int:
     config["gpu"] = int(KINDS[job.run.record["kind"]].gpu)
     gpu = ["--resources", f"gpu={gpus}"] if gpus else []
     snakefile, options = Path(__file__).with_name("shards.smk"), ["--cores", str(cores), *gpu]
-    status = to_its_end(snakemake(snakefile, job.out, job.shards / "config.json", config, *options))
+    command = snakemake(snakefile, job.out, job.shards / "config.json", config, *options)
+    status = watched(command, job.out, job.shards / "grid.log", _name)
     if status == 0:
         shutil.rmtree(job.out / ".snakemake", ignore_errors=True)
     else:
-        print("Not all shards are done; the lines above say why. Run the same command to go on.", file=sys.stderr)
+        print("Not all shards are done. Run the same command to go on.", file=sys.stderr)
     return status
+
+
+def _name(job: GridJob) -> str:
+    return f"shard {job.wildcards['k']}" if "k" in job.wildcards else "all shards together"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

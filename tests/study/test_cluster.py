@@ -37,7 +37,7 @@ def test_the_plugin_is_pinned_exactly():
 @pytest.mark.parametrize("with_profile", [True, False])
 def test_jobs_run_where_the_profile_says_or_on_the_given_cores(monkeypatch, tmp_path, with_profile):
     asked = []
-    monkeypatch.setattr(grid, "to_its_end", lambda command, _: asked.extend(command) or 1)
+    monkeypatch.setattr(grid, "watched", lambda command, *_, **__: asked.extend(command) or 1)
     monkeypatch.setattr(grid, "ROOT", tmp_path)
     study = load_study(ROOT / "studies" / "demo.yaml")
     assert grid.run_grid(study, 3, str(PROFILE) if with_profile else None) == 1

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from nbutils import ROOT
+from nbutils import ROOT, privacy
 from nbutils.corpus import Corpus, paired
 from nbutils.files import DataError
 from nbutils.study.corpora import open_annotators, open_corpora, split
@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _about(corpus: Corpus, shown: int = 20) -> str:
     """What was read, for a person to compare with what should be there: counts, then what reading left out."""
     counts = {"notes": len(corpus), "entities": sum(len(d.entities) for d in corpus)}
-    for key in ("case", "physician"):
+    for key in reversed(privacy.NAMES):
         values = {d.meta[key] for d in corpus if d.meta.get(key)}
         counts |= {f"{key}s": len(values)} if values else {}
     kind = " (private)" if corpus.private else ""

@@ -1,6 +1,7 @@
 """A trained tagger at work: the model of a finished run tags notes of any number, into JSONL and MedTxt XML.
 
     make tag RUN=runs/demo/bert/CR/seed-0 NOTES=my_notes
+    make next RUN=runs/demo/bert/CR/seed-0 NOTES=my_notes K=20
     tag.tag("runs/demo/bert/CR/seed-0", "my_notes")
 
 A large collection is cut into shards, which are jobs of a Snakemake grid (`shards.smk`) or of any other machines.
@@ -20,7 +21,9 @@ from nbutils.files import DataError
 from nbutils.study.processes import snakemake, to_its_end
 from nbutils.study.runs import read_run
 from nbutils.taggers import KINDS, Tagger
+from nbutils.tagging.choose import WAYS, tagged_notes, write_choice
 from nbutils.tagging.job import Job, finish, here_or_below_root, lines_of, load, n_batches, prepare, tag_into
+from nbutils.tagging.suggestions import TOOLS, write_suggestions
 
 
 def tag(
@@ -45,7 +48,11 @@ def tag(
     Raises:
         DataError: no such run or notes, faulty notes, or a folder with other results in it.
     """
-    job = prepare(run, notes, out, encoding)
+    return tag_job(prepare(run, notes, out, encoding), progress)
+
+
+def tag_job(job: Job, progress: bool = True) -> Path:
+    """`tag` for a job that is prepared."""
     if job.finished:
         print(f"Nothing was left to tag; {job.out} is finished.")
         return job.out
@@ -117,22 +124,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--cores", type=_positive, default=os.cpu_count(), help="for --shards: jobs at a time")
     parser.add_argument("--gpus", type=_positive, help="for --shards: GPUs that the jobs may use at a time")
     parser.add_argument("--shard", type=_fraction, metavar="K/N", help="tag one shard only, here or on any machine")
+    parser.add_argument("--next", type=_positive, metavar="K", help="then choose the K notes to annotate next")
+    parser.add_argument("--by", choices=WAYS, default=WAYS[0], help="for --next: least expected F1, or at random")
+    parser.add_argument("--seed", type=_seed, default=0, help="for --next --by random")
+    parser.add_argument("--as", dest="tool", choices=TOOLS, help="then write the notes with suggestions for this tool")
     parser.add_argument("--merge", type=_positive, metavar="N", help="put N finished shards together")
     chosen = parser.parse_args(arguments)
     where = (chosen.run, chosen.notes, chosen.out)
     try:
-        if chosen.shards:
-            return tag_sharded(prepare(*where, chosen.encoding), chosen.shards, chosen.cores, chosen.gpus)
         if chosen.shard:
             tag_shard(prepare(*where, chosen.encoding), *chosen.shard)
+            return 0
+        job = prepare(*where, chosen.encoding)
+        if chosen.shards:
+            if status := tag_sharded(job, chosen.shards, chosen.cores, chosen.gpus):
+                return status
         elif chosen.merge:
-            merge(prepare(*where, chosen.encoding), chosen.merge)
+            merge(job, chosen.merge)
         else:
-            tag(*where, encoding=chosen.encoding)
+            tag_job(job)
+        _go_on(job, chosen)
     except (DataError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0
+
+
+def _go_on(job: Job, chosen: argparse.Namespace) -> None:
+    """What is made of tagged notes: a choice of those to annotate, and suggestions, for the chosen ones or for all."""
+    notes = []
+    if chosen.next:
+        notes = [choice.note for choice in write_choice(job.out, chosen.next, chosen.by, chosen.seed)]
+    if chosen.tool:
+        model_version = "-".join(str(job.run.record.get(key)) for key in ("study", "system", "train", "seed"))
+        write_suggestions(notes or tagged_notes(job.out), chosen.tool, job.out, model_version)
 
 
 def _positive(text: str) -> int:
@@ -140,6 +165,12 @@ def _positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not at least 1")
     return number
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f'"{text}" is no seed; write a whole number from 0')
+    return int(text)
 
 
 def _fraction(text: str) -> tuple[int, int]:

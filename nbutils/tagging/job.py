@@ -301,7 +301,7 @@ def _write_xml(parts: Sequence[Path], path: Path) -> None:
     size = 0
     with written_whole(path, private=True) as file:
         file.write(MEDTXT_HEAD)
-        for document in _documents(parts):
+        for document in documents_of(parts):
             if problem := medtxt_problem(document):
                 raise DataError(problem)
             article = medtxt_article(document)
@@ -312,7 +312,7 @@ def _write_xml(parts: Sequence[Path], path: Path) -> None:
         file.write(MEDTXT_TAIL)
 
 
-def _documents(parts: Iterable[Path]) -> Iterator[Document]:
+def documents_of(parts: Iterable[Path]) -> Iterator[Document]:
     return (jsonl_document(line, "a tagged note") for line in lines_of(parts))
 
 

@@ -15,19 +15,20 @@ override RUN := $(value RUN)
 override NOTES := $(value NOTES)
 override OUT := $(value OUT)
 override ENCODING := $(value ENCODING)
+override CODES := $(value CODES)
 # AS is make's own name for an assembler, so it counts only where it stands on the command line.
 override TOOL := $(if $(filter command,$(firstword $(origin AS))),$(value AS))
 override K := $(value K)
 override BY := $(value BY)
 override SEED := $(value SEED)
-export STUDY PROFILE RUN NOTES OUT ENCODING TOOL K BY SEED CORES DEVICE SHARDS GPUS
+export STUDY PROFILE RUN NOTES OUT ENCODING CODES TOOL K BY SEED CORES DEVICE SHARDS GPUS
 BIN = .venv/bin
 WITH = PATH="$$PWD/$(BIN):$$PATH" PYTHONPATH="$$PWD"
 # $$file: a study of studies/ by its name, or any file that ends in .yaml
 FILE = case "$$STUDY" in *.yaml|*.yml) file=$$STUDY;; *) file=studies/$$STUDY.yaml;; esac; \
   case "$$file" in -*) file=./$$file;; esac;
 TAG = $(WITH) python -m nbutils.tagging --run="$$RUN" --notes="$$NOTES" $${OUT:+--out="$$OUT"} \
-  $${ENCODING:+--encoding="$$ENCODING"} $${TOOL:+--as="$$TOOL"} $${SHARDS:+--shards="$$SHARDS" --cores="$$CORES"} \
+  $${ENCODING:+--encoding="$$ENCODING"} $${CODES:+--codes="$$CODES"} $${TOOL:+--as="$$TOOL"} $${SHARDS:+--shards="$$SHARDS" --cores="$$CORES"} \
   $${GPUS:+--gpus="$$GPUS"}
 
 .PHONY: help install study check-study plan models test test-notebooks lab bench reference report schema check-data tag next \
@@ -74,7 +75,7 @@ test-notebooks: install  ## run the committed notebooks again and compare every 
 check-study: install  ## check a study file and its corpora before anything runs (STUDY=FILE.yaml, seconds)
 	@$(FILE) $(WITH) python -m nbutils.study check "$$file"
 
-tag: install  ## tag notes with a finished run (RUN=runs/... NOTES=FILE|FOLDER  OUT= ENCODING= SHARDS= GPUS= AS=TOOL)
+tag: install  ## tag notes with a finished run (RUN=runs/... NOTES=FILE|FOLDER  OUT= ENCODING= SHARDS= GPUS= CODES= AS=)
 	@test -n "$$RUN" -a -n "$$NOTES" || { echo "Say which run and which notes: make tag RUN=runs/demo/crf/CR/seed-0 NOTES=my_notes"; exit 1; }
 	@$(TAG)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from nbutils import ROOT
 from nbutils.corpus import fingerprint
-from nbutils.study.corpora import evaluation_corpus, open_corpora, private_names, split
+from nbutils.study.corpora import digest, evaluation_corpus, open_corpora, private_names, split
 from nbutils.study.file import Study
 from nbutils.study.runs import (
     Run,
@@ -29,6 +29,7 @@ from nbutils.study.runs import (
 )
 from nbutils.study.systems import hub_notes, model_source, prepare, settings, tiny_kinds
 from nbutils.taggers import KINDS
+from nbutils.taggers.terms import terms_path
 
 
 def execute(
@@ -61,6 +62,8 @@ def execute(
         "tiny": {kind: study.tiny.get(kind, {}) for kind in tiny_kinds(study, system)},
         "model_source": model_source(chosen),
     }  # fmt: skip
+    if terms := getattr(values, "dictionary", None):
+        recipe["dictionary"] = digest([terms_path(terms)])
     if (finished := finished_run(folder, recipe)) is not None:
         print(f"This run was finished before; delete {place} to train it again.")
         remove_checkpoints(folder)

@@ -32,6 +32,7 @@ def tag(
     out: str | Path | None = None,
     *,
     encoding: str | None = None,
+    codes: str | Path | None = None,
     progress: bool = True,
 ) -> Path:
     """Tag notes with the model of a run; go on where an earlier call was cut off, do nothing when it is done.
@@ -41,6 +42,7 @@ def tag(
         notes: a file or folder of notes (see `notes.read_notes`), here or below the repository.
         out: the folder to write to, default `tagged/<run>/<notes>`.
         encoding: of text and JSON Lines, default UTF-8.
+        codes: a list of terms with codes, which entities get (docs/tagging.md).
 
     Returns:
         The folder, with `tagged.jsonl`, `tagged.xml` where XML can hold the notes, and `tagging.json`.
@@ -48,7 +50,7 @@ def tag(
     Raises:
         DataError: no such run or notes, faulty notes, or a folder with other results in it.
     """
-    return tag_job(prepare(run, notes, out, encoding), progress)
+    return tag_job(prepare(run, notes, out, encoding, codes), progress)
 
 
 def tag_job(job: Job, progress: bool = True) -> Path:
@@ -102,6 +104,7 @@ def tag_sharded(job: Job, of: int, cores: int, gpus: int | None = None) -> int:
     config: dict[str, Any] = {"run": job.run.folder, "notes": job.notes, "out": job.out}
     config = {k: str(path.resolve()) for k, path in config.items()}
     config |= {"shards": of, "shard_folder": str(job.shards.relative_to(job.out)), "encoding": job.encoding}
+    config["codes"] = str(job.codes_file or "")
     config["gpu"] = int(KINDS[job.run.record["kind"]].gpu)
     gpu = ["--resources", f"gpu={gpus}"] if gpus else []
     snakefile, options = Path(__file__).with_name("shards.smk"), ["--cores", str(cores), *gpu]
@@ -120,6 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--notes", required=True, help="a .txt, .jsonl or .xml file, or a folder of them")
     parser.add_argument("--out", help="the folder to write to (default: tagged/<run>/<notes>)")
     parser.add_argument("--encoding", help="of .txt and .jsonl (default: utf-8)")
+    parser.add_argument("--codes", help="a list of terms with codes (CSV: term, code), which entities get")
     parser.add_argument("--shards", type=_positive, metavar="N", help="cut the notes into N jobs of a Snakemake grid")
     parser.add_argument("--cores", type=_positive, default=os.cpu_count(), help="for --shards: jobs at a time")
     parser.add_argument("--gpus", type=_positive, help="for --shards: GPUs that the jobs may use at a time")
@@ -130,12 +134,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--as", dest="tool", choices=TOOLS, help="then write the notes with suggestions for this tool")
     parser.add_argument("--merge", type=_positive, metavar="N", help="put N finished shards together")
     chosen = parser.parse_args(arguments)
-    where = (chosen.run, chosen.notes, chosen.out)
+    where = (chosen.run, chosen.notes, chosen.out, chosen.encoding, chosen.codes)
     try:
         if chosen.shard:
-            tag_shard(prepare(*where, chosen.encoding), *chosen.shard)
+            tag_shard(prepare(*where), *chosen.shard)
             return 0
-        job = prepare(*where, chosen.encoding)
+        job = prepare(*where)
         if chosen.shards:
             if status := tag_sharded(job, chosen.shards, chosen.cores, chosen.gpus):
                 return status

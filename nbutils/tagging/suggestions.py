@@ -1,4 +1,4 @@
-"""What a run found, as suggestions in an annotation tool: each tool's own import form, with scores where it has a place.
+"""What a run found, as suggestions in an annotation tool: each tool's own import form, with scores where it can.
 
 The annotator corrects them there; what comes back is read by the format of the same name.
 """
@@ -32,7 +32,7 @@ def write_suggestions(notes: Sequence[Document], tool: str, out: Path, model_ver
         raise DataError(f'there are no suggestions for "{tool}"; use AS={", AS=".join(TOOLS)}')
     if not notes:
         raise DataError("there is no note to write suggestions for")
-    corpus = Corpus("suggestions", tuple(notes), private=True)
+    corpus = Corpus("suggestions", tuple(map(_without_attributes, notes)), private=True)
     labels = sorted({e.label for note in notes for e in note.entities})
     if tool == "brat":
         path = out / "brat"
@@ -51,6 +51,11 @@ def write_suggestions(notes: Sequence[Document], tool: str, out: Path, model_ver
     return path
 
 
+def _without_attributes(note: Document) -> Document:
+    """A code is looked up again; no tool has a place for it that is not configured first."""
+    return replace(note, entities=tuple(replace(e, attributes=()) for e in note.entities))
+
+
 def _for_doccano(note: Document) -> Document:
     scores = [e.score for e in note.entities if e.score is not None]
     meta = {**note.meta, "lowest_score": f"{min(scores):.3f}"} if scores else note.meta
@@ -65,7 +70,8 @@ def _labelstudio_configuration(labels: Sequence[str]) -> str:
     return (
         f'<View>\n  <Labels name="label" toName="text">\n{tags("Label", labels)}  </Labels>\n'
         '  <Text name="text" value="$text"/>\n'
-        f'  <Choices name="certainty" toName="text" perRegion="true">\n{tags("Choice", CERTAINTIES)}  </Choices>\n</View>\n'
+        f'  <Choices name="certainty" toName="text" perRegion="true">\n{tags("Choice", CERTAINTIES)}  </Choices>\n'
+        "</View>\n"
     )
 
 

@@ -17,16 +17,24 @@ override OUT := $(value OUT)
 override ENCODING := $(value ENCODING)
 override TORCH := $(value TORCH)
 override TORCH_INDEX := $(value TORCH_INDEX)
-export TORCH TORCH_INDEX
-export STUDY PROFILE RUN NOTES OUT ENCODING CORES DEVICE SHARDS GPUS
+override CODES := $(value CODES)
+# AS is make's own name for an assembler, so it counts only where it stands on the command line.
+override TOOL := $(if $(filter command,$(firstword $(origin AS))),$(value AS))
+override K := $(value K)
+override BY := $(value BY)
+override SEED := $(value SEED)
+export TORCH TORCH_INDEX STUDY PROFILE RUN NOTES OUT ENCODING CODES TOOL K BY SEED CORES DEVICE SHARDS GPUS
 BIN = .venv/bin
 PIP = --disable-pip-version-check
 WITH = PATH="$$PWD/$(BIN):$$PATH" PYTHONPATH="$$PWD"
 # $$file: a study of studies/ by its name, or any file that ends in .yaml
 FILE = case "$$STUDY" in *.yaml|*.yml) file=$$STUDY;; *) file=studies/$$STUDY.yaml;; esac; \
   case "$$file" in -*) file=./$$file;; esac;
+TAG = $(WITH) python -m nbutils.tagging --run="$$RUN" --notes="$$NOTES" $${OUT:+--out="$$OUT"} \
+  $${ENCODING:+--encoding="$$ENCODING"} $${CODES:+--codes="$$CODES"} $${TOOL:+--as="$$TOOL"} $${SHARDS:+--shards="$$SHARDS" --cores="$$CORES"} \
+  $${GPUS:+--gpus="$$GPUS"}
 
-.PHONY: help install verify study check-study plan models test test-notebooks lab bench reference report schema check-data card tripod data tag \
+.PHONY: help install verify study check-study plan models test test-notebooks lab bench reference report schema check-data card tripod data tag next \
   tag-memory slurm audit clean
 
 help:  ## list the commands
@@ -79,10 +87,13 @@ test-notebooks: install  ## run the committed notebooks again and compare every 
 check-study: install  ## check a study file and its corpora before anything runs (STUDY=FILE.yaml, seconds)
 	@$(FILE) $(WITH) python -m nbutils.study check "$$file"
 
-tag: install  ## tag notes with a finished run (RUN=runs/... NOTES=FILE|FOLDER  OUT= ENCODING= SHARDS= GPUS=)
+tag: install  ## tag notes with a finished run (RUN=runs/... NOTES=FILE|FOLDER  OUT= ENCODING= SHARDS= GPUS= CODES= AS=)
 	@test -n "$$RUN" -a -n "$$NOTES" || { echo "Say which run and which notes: make tag RUN=runs/demo/crf/CR/seed-0 NOTES=my_notes"; exit 1; }
-	@$(WITH) python -m nbutils.tagging --run="$$RUN" --notes="$$NOTES" $${OUT:+--out="$$OUT"} \
-	  $${ENCODING:+--encoding="$$ENCODING"} $${SHARDS:+--shards="$$SHARDS" --cores="$$CORES"} $${GPUS:+--gpus="$$GPUS"}
+	@$(TAG)
+
+next: install  ## choose the notes to annotate next (RUN=runs/... NOTES=...  K=20 BY=random SEED=0, and as for tag)
+	@test -n "$$RUN" -a -n "$$NOTES" || { echo "Say which run and which notes: make next RUN=runs/demo/crf/CR/seed-0 NOTES=my_notes K=20"; exit 1; }
+	@$(TAG) --next="$${K:-20}" $${BY:+--by="$$BY"} $${SEED:+--seed="$$SEED"}
 
 card: install  ## write the model card of a finished run (RUN=runs/..., STUDY=FILE.yaml if it is not in studies/; seconds)
 	@test -n "$$RUN" || { echo "Say which run: make card RUN=runs/demo/bert/CR/seed-0"; exit 1; }

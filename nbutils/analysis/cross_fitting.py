@@ -58,6 +58,9 @@ def folds(
         cut[APART] = list(leave_out(target, *keys, n_groups=min(keys.values()), seed=seed))
     return {NEAR: near, FAR: far} | same_size(cut, seed=seed)
 
+# Settings that came later, at their defaults: what was computed before them is still what is asked for.
+NEWER = (("dictionary", None), ("hints", 20))
+
 
 def fit_system(study: Study, name: str, documents: Sequence[Document], *, seed: int = 0) -> Tagger:
     """Train a system of the study on these documents; a tiny model is built from them, too, and from no other note."""
@@ -87,7 +90,7 @@ def counts(
     values = {
         key: str(value)
         for key, value in asdict(settings(study, study.systems[system], target)).items()
-        if key != "model"
+        if key != "model" and (key, value) not in NEWER
     }
     asked = [
         "like for like",

@@ -10,7 +10,7 @@ from itertools import product
 import numpy as np
 
 from nbutils.corpus import Corpus
-from nbutils.privacy import shown_id
+from nbutils.privacy import NAMES, shown_id
 
 
 def split_by_document(corpus: Corpus, *, test_fraction: float = 0.2, split_seed: int = 0) -> tuple[Corpus, Corpus]:
@@ -90,7 +90,7 @@ def random_folds(corpus: Corpus, n_folds: int, *, seed: int = 0) -> Iterator[Fol
         yield Fold({}, *_divided(corpus, (fold_of == k).tolist()))
 
 
-def overlap_report(train: Corpus, test: Corpus, keys: Sequence[str] = ("case", "physician")) -> dict[str, float]:
+def overlap_report(train: Corpus, test: Corpus, keys: Sequence[str] = NAMES[::-1]) -> dict[str, float]:
     """What a training part already tells about a test part: entity strings that both have, notes of the same group.
 
     For each key that any note has: how many training notes share their value with a test note, on average, and the

@@ -17,14 +17,20 @@ TAG_TOKENS = 64  # tokens of an answer for tags and a remark, besides those for 
 Prompt = tuple[str | Document, ...]
 
 
-def build_prompt(name: str, shots: Sequence[Document], text: str) -> Prompt:
-    """The prompt file filled in. Each place is filled once, so that a note holding "{text}" stays what it is.
+HINT = "病名の辞書にある語のうち、次のテキストに現れるもの（参考）：{}\n\n"
+
+
+def build_prompt(name: str, shots: Sequence[Document], text: str, hints: Sequence[str] = ()) -> Prompt:
+    """The prompt file filled in, `hints` (terms of a dictionary that the text holds) behind the examples.
+
+    Each place is filled once, so that a note holding "{text}" stays what it is.
 
     Source: Textbox 1 of the paper (guideline, examples, instruction, text); the guideline is that of data/GUIDELINE.md.
     """
     examples: list[str | Document] = []
     for shot in shots:
         examples += _filled(f"{name}_example", {"text": [shot.text], "annotation": [shot]})
+    examples += [HINT.format("、".join(hints))] if hints else []
     return tuple(_filled(name, {"examples": examples, "text": [text]}))
 
 

@@ -24,6 +24,7 @@ from nbutils.prompting.ledger import SURROGATE, Outcome, answer_key
 from nbutils.prompting.prompts import Prompt, answer_limit, build_prompt, prompt_string, shortened
 from nbutils.prompting.reply import state_of_end
 from nbutils.taggers.settings import IclSettings, save_settings
+from nbutils.taggers.terms import read_terms
 from nbutils.taggers.usage import Tokens
 
 MESSAGE_TOKENS = 32  # tokens that a chat template adds, at most
@@ -49,6 +50,7 @@ class IclTagger:
     ):
         self.settings, self.shots, self.seed = settings, tuple(shots), seed
         self.private_shots = private_marks(self.shots, private_shots)
+        self.terms = read_terms(settings.dictionary) if settings.dictionary else None
         self._asked: Tokens | None = Tokens()  # of an endpoint
         self._local: Any = None
 
@@ -91,10 +93,14 @@ class IclTagger:
 
     def pieces(self, documents: Sequence[Document]) -> list[Piece]:
         return [
-            Piece(k, start, text := d.text[start:end], build_prompt(self.settings.prompt, self.shots, text), shown_id(d))
+            Piece(k, start, text := d.text[start:end], self._prompt(text), shown_id(d))
             for k, d in enumerate(documents)
             for start, end in sentence_spans(d, self.settings.unit)
         ]
+
+    def _prompt(self, text: str) -> Prompt:
+        found = dict.fromkeys(text[a:b] for a, b, _ in self.terms.spans(text)) if self.terms else ()
+        return build_prompt(self.settings.prompt, self.shots, text, tuple(found)[: self.settings.hints])
 
     def requests(self, pieces: Sequence[Piece], private: tuple[str, ...] = ()) -> list[Any]:
         """The pieces as requests for an endpoint, each marked with the private corpora whose text it holds."""

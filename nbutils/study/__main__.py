@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
-from nbutils import ROOT
+from nbutils import ROOT, privacy
 from nbutils.corpus import Corpus, paired
 from nbutils.corpus.formats import write_corpus
 from nbutils.files import DataError
@@ -114,7 +114,7 @@ def _write_notes(study: Study, folder: Path, format: str) -> None:
 def _about(corpus: Corpus, shown: int = 20) -> str:
     """What was read, for a person to compare with what should be there: counts, then what reading left out."""
     counts = {"notes": len(corpus), "entities": sum(len(d.entities) for d in corpus)}
-    for key in ("case", "physician"):
+    for key in reversed(privacy.NAMES):
         values = {d.meta[key] for d in corpus if d.meta.get(key)}
         counts |= {f"{key}s": len(values)} if values else {}
     kind = " (private)" if corpus.private else ""

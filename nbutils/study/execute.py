@@ -11,7 +11,7 @@ from typing import Any
 
 from nbutils import ROOT
 from nbutils.corpus import fingerprint
-from nbutils.study.corpora import evaluation_corpus, open_corpora, private_names, split
+from nbutils.study.corpora import digest, evaluation_corpus, open_corpora, private_names, split
 from nbutils.study.file import Study
 from nbutils.study.runs import (
     Run,
@@ -29,6 +29,7 @@ from nbutils.study.runs import (
 )
 from nbutils.study.systems import hub_notes, made_elsewhere, model_source, prepare, settings, tiny_kinds
 from nbutils.taggers import KINDS
+from nbutils.taggers.terms import terms_path
 
 
 def execute(
@@ -64,6 +65,8 @@ def execute(
     elsewhere = KINDS[chosen.kind].elsewhere
     if elsewhere:
         recipe["predictions"] = made_elsewhere(study, chosen)
+    if terms := getattr(values, "dictionary", None):
+        recipe["dictionary"] = digest([terms_path(terms)])
     if (finished := finished_run(folder, recipe)) is not None:
         print(f"This run was finished before; delete {place} to train it again.")
         remove_checkpoints(folder)
@@ -101,7 +104,7 @@ def execute(
     costs: dict[str, Any] = {} if elsewhere else {"model_size": model_size(tagger, folder / "model")}
     if not (elsewhere or chosen.settings.get("endpoint")):  # answers are paid, and come from a cache the second time
         costs["latency"] = {"corpus": name} | latency(tagger, target.documents)
-costs |= {"joules": joules} if joules and not elsewhere else {}
+    costs |= {"joules": joules} if joules and not elsewhere else {}
     write_run(folder, recipe | about | {"seconds": {} if elsewhere else seconds} | costs)
     remove_checkpoints(folder)
     return read_run(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nbutils import privacy
 from nbutils.corpus import Corpus
 from nbutils.study.corpora import main_setting, open_corpus
 from nbutils.study.file import Study
@@ -15,15 +16,15 @@ WITHOUT_RUNS = ("02_inter_annotator_agreement", "10_generalisation")  # the othe
 def analyses(study: Study) -> dict[str, dict[str, str]]:
     """The analysis notebooks that the study's corpora allow, and the parameters that each gets besides the study file.
 
-    Agreement needs a second annotator; stratification a note of every case by every physician; generalisation two kinds
-    of notes; the efficiency of runs and their errors are looked at in any study. Generalisation trains taggers of its
-    own for minutes, unless results on the very same notes and settings came with the repository.
+    Agreement needs a second annotator; stratification notes that name a physician, a case, a hospital …; generalisation
+    two kinds of notes; the efficiency of runs and their errors are looked at in any study. Generalisation trains
+    taggers of its own for minutes, unless results on the very same notes and settings came with the repository.
     """
     runs, (train, evaluate) = {"runs_folder": "runs"}, main_setting(study)
     chosen: dict[str, dict[str, str]] = {}
     if any(entry.second for entry in study.corpora.values()):
         chosen["02_inter_annotator_agreement"] = {}
-    if _is_full_grid(open_corpus(study, evaluate)) and evaluate != train:
+    if _has_strata(open_corpus(study, evaluate)) and evaluate != train:
         chosen["07_stratification"] = runs | {"train": train, "evaluate": evaluate}
     chosen["08_error_analysis"] = runs | {"train": train, "evaluate": evaluate}
     chosen["09_efficiency"] = runs
@@ -32,8 +33,7 @@ def analyses(study: Study) -> dict[str, dict[str, str]]:
     return chosen
 
 
-def _is_full_grid(corpus: Corpus) -> bool:
-    """Whether every physician, of two or more, wrote on every case, of two or more."""
-    cells = {(d.meta.get("physician"), d.meta.get("case")) for d in corpus}
-    levels = [{cell[k] for cell in cells} for k in (0, 1)]
-    return all(len(some) > 1 and None not in some for some in levels) and len(cells) == len(levels[0]) * len(levels[1])
+def _has_strata(corpus: Corpus) -> bool:
+    """Whether a key that every note names (physician, case, hospital …) puts some notes together and others apart."""
+    values = [[d.meta.get(key) for d in corpus] for key in privacy.NAMES]
+    return any(all(some) and 1 < len(set(some)) < len(some) for some in values)

@@ -23,6 +23,7 @@ from nbutils.study.file import Study, System, nearest
 from nbutils.study.runs import path_name
 from nbutils.taggers import KINDS
 from nbutils.taggers.settings import TINY
+from nbutils.taggers.terms import read_terms
 
 
 def settings(study: Study, system: System, train: str) -> Any:
@@ -215,7 +216,8 @@ def check_models(study: Study) -> list[str]:
     """What to know about the study's models; nothing is downloaded and nothing trained.
 
     Raises:
-        DataError: a model cannot be had, or is not in a form that is safe to load, or a package for it is missing.
+        DataError: a model cannot be had, or is not in a form that is safe to load; a package for it is missing, or a
+            list of terms.
     """
     for s in study.systems.values():
         if s.settings.get("load_in_4bit") and find_spec("bitsandbytes") is None:
@@ -223,6 +225,8 @@ def check_models(study: Study) -> list[str]:
                 f'study "{study.name}": {s.name} asks for load_in_4bit, which needs bitsandbytes; install it with '
                 "`.venv/bin/pip install '.[quant]'`, or leave load_in_4bit out"
             )
+        if dictionary := s.settings.get("dictionary"):
+            read_terms(dictionary)
     chosen = models_of(study)
     hub = import_module("nbutils.taggers.hub") if chosen else None
     return [note for model, revision in chosen for note in hub.check(model, revision, study.name)]

@@ -10,7 +10,15 @@ from typing import Protocol
 
 from nbutils.corpus import Document, Prediction
 from nbutils.files import DataError
-from nbutils.taggers.settings import PROMPTS, BertSettings, CrfSettings, ExternalSettings, IclSettings, LoraSettings
+from nbutils.taggers.settings import (
+    PROMPTS,
+    BertSettings,
+    CrfSettings,
+    DictionarySettings,
+    ExternalSettings,
+    IclSettings,
+    LoraSettings,
+)
 
 __all__ = ["KINDS", "PROMPTS", "Kind", "Tagger", "load"]
 
@@ -42,6 +50,9 @@ class Kind:
 
 KINDS = {
     "crf": Kind(CrfSettings, "nbutils.taggers.crf", "notebooks/03_crf_baseline.ipynb", gpu=False),
+    "dictionary": Kind(
+        DictionarySettings, "nbutils.taggers.dictionary", "notebooks/03_crf_baseline.ipynb", gpu=False
+    ),
     "bert": Kind(
         BertSettings, "nbutils.taggers.bert", "notebooks/03_bert_finetune.ipynb", resumable=True, tiny="encoder"
     ),

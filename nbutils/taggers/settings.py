@@ -75,6 +75,16 @@ class CrfSettings:
     c1: NotNegative = 0.05  # L1 penalty
     c2: NotNegative = 0.05  # L2 penalty
     iterations: Count = 80  # of L-BFGS
+    dictionary: str | None = None  # a list of terms (taggers/terms.py), whose matches become features
+
+
+@dataclass(frozen=True, config=STRICT)
+class DictionarySettings:
+    """What a study file may say about a dictionary as a row of its own (not in the paper)."""
+
+    labels: Texts = ("d",)
+    dictionary: str | None = None  # a list of terms (taggers/terms.py)
+    learn: bool = True  # add the strings that are entities in the training part
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -158,6 +168,8 @@ class IclSettings:
     shot_characters: Number | None = None  # a longer one is cut to whole lines
     prompt: Prompt = "icl_ja"  # PROMPT.txt and PROMPT_example.txt under taggers/prompts
     unit: Unit = "note"  # sentence: asks for each line, with the whole guideline every time
+    dictionary: str | None = None  # a list of terms (taggers/terms.py); those in the text are named in the prompt
+    hints: Count = 20  # of them at most
     policy: Literal["repair", "strict"] = "repair"  # strict: only answers without any damage count (markup.read)
     tokens_per_character: Positive = 2.0  # of the limit on an answer; Llama 3 needs 0.93 on Japanese case reports
     # A local model (no endpoint)

@@ -1,6 +1,7 @@
 """A trained tagger at work: the model of a finished run tags notes of any number, into JSONL and MedTxt XML.
 
     make tag RUN=runs/demo/bert/CR/seed-0 NOTES=my_notes
+    make next RUN=runs/demo/bert/CR/seed-0 NOTES=my_notes K=20
     tag.tag("runs/demo/bert/CR/seed-0", "my_notes")
 
 A large collection is cut into shards, which are jobs of a Snakemake grid (`shards.smk`) or of any other machines.
@@ -22,7 +23,9 @@ from nbutils.study.console import watched
 from nbutils.study.processes import snakemake
 from nbutils.study.runs import read_run
 from nbutils.taggers import KINDS, Tagger
+from nbutils.tagging.choose import WAYS, tagged_notes, write_choice
 from nbutils.tagging.job import Job, finish, here_or_below_root, lines_of, load, n_batches, prepare, tag_into
+from nbutils.tagging.suggestions import TOOLS, write_suggestions
 
 
 def tag(
@@ -31,6 +34,7 @@ def tag(
     out: str | Path | None = None,
     *,
     encoding: str | None = None,
+    codes: str | Path | None = None,
     progress: bool = True,
 ) -> Path:
     """Tag notes with the model of a run; go on where an earlier call was cut off, do nothing when it is done.
@@ -40,6 +44,7 @@ def tag(
         notes: a file or folder of notes (see `notes.read_notes`), here or below the repository.
         out: the folder to write to, default `tagged/<run>/<notes>`.
         encoding: of text and JSON Lines, default UTF-8.
+        codes: a list of terms with codes, which entities get (docs/tagging.md).
 
     Returns:
         The folder, with `tagged.jsonl`, `tagged.xml` where XML can hold the notes, and `tagging.json`.
@@ -47,7 +52,11 @@ def tag(
     Raises:
         DataError: no such run or notes, faulty notes, or a folder with other results in it.
     """
-    job = prepare(run, notes, out, encoding)
+    return tag_job(prepare(run, notes, out, encoding, codes), progress)
+
+
+def tag_job(job: Job, progress: bool = True) -> Path:
+    """`tag` for a job that is prepared."""
     if job.finished:
         print(f"Nothing was left to tag; {job.out} is finished.")
         return job.out
@@ -97,6 +106,7 @@ def tag_sharded(job: Job, of: int, cores: int, gpus: int | None = None) -> int:
     config: dict[str, Any] = {"run": job.run.folder, "notes": job.notes, "out": job.out}
     config = {k: str(path.resolve()) for k, path in config.items()}
     config |= {"shards": of, "shard_folder": str(job.shards.relative_to(job.out)), "encoding": job.encoding}
+    config["codes"] = str(job.codes_file or "")
     config["gpu"] = int(KINDS[job.run.record["kind"]].gpu)
     gpu = ["--resources", f"gpu={gpus}"] if gpus else []
     snakefile, options = Path(__file__).with_name("shards.smk"), ["--cores", str(cores), *gpu]
@@ -120,26 +130,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--notes", required=True, help="a .txt, .jsonl or .xml file, or a folder of them")
     parser.add_argument("--out", help="the folder to write to (default: tagged/<run>/<notes>)")
     parser.add_argument("--encoding", help="of .txt and .jsonl (default: utf-8)")
+    parser.add_argument("--codes", help="a list of terms with codes (CSV: term, code), which entities get")
     parser.add_argument("--shards", type=_positive, metavar="N", help="cut the notes into N jobs of a Snakemake grid")
     parser.add_argument("--cores", type=_positive, default=os.cpu_count(), help="for --shards: jobs at a time")
     parser.add_argument("--gpus", type=_positive, help="for --shards: GPUs that the jobs may use at a time")
     parser.add_argument("--shard", type=_fraction, metavar="K/N", help="tag one shard only, here or on any machine")
+    parser.add_argument("--next", type=_positive, metavar="K", help="then choose the K notes to annotate next")
+    parser.add_argument("--by", choices=WAYS, default=WAYS[0], help="for --next: least expected F1, or at random")
+    parser.add_argument("--seed", type=_seed, default=0, help="for --next --by random")
+    parser.add_argument("--as", dest="tool", choices=TOOLS, help="then write the notes with suggestions for this tool")
     parser.add_argument("--merge", type=_positive, metavar="N", help="put N finished shards together")
     chosen = parser.parse_args(arguments)
-    where = (chosen.run, chosen.notes, chosen.out)
+    where = (chosen.run, chosen.notes, chosen.out, chosen.encoding, chosen.codes)
     try:
-        if chosen.shards:
-            return tag_sharded(prepare(*where, chosen.encoding), chosen.shards, chosen.cores, chosen.gpus)
         if chosen.shard:
-            tag_shard(prepare(*where, chosen.encoding), *chosen.shard)
+            tag_shard(prepare(*where), *chosen.shard)
+            return 0
+        job = prepare(*where)
+        if chosen.shards:
+            if status := tag_sharded(job, chosen.shards, chosen.cores, chosen.gpus):
+                return status
         elif chosen.merge:
-            merge(prepare(*where, chosen.encoding), chosen.merge)
+            merge(job, chosen.merge)
         else:
-            tag(*where, encoding=chosen.encoding)
+            tag_job(job)
+        _go_on(job, chosen)
     except (DataError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0
+
+
+def _go_on(job: Job, chosen: argparse.Namespace) -> None:
+    """What is made of tagged notes: a choice of those to annotate, and suggestions, for the chosen ones or for all."""
+    notes = []
+    if chosen.next:
+        notes = [choice.note for choice in write_choice(job.out, chosen.next, chosen.by, chosen.seed)]
+    if chosen.tool:
+        model_version = "-".join(str(job.run.record.get(key)) for key in ("study", "system", "train", "seed"))
+        write_suggestions(notes or tagged_notes(job.out), chosen.tool, job.out, model_version)
 
 
 def _positive(text: str) -> int:
@@ -147,6 +176,12 @@ def _positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not at least 1")
     return number
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f'"{text}" is no seed; write a whole number from 0')
+    return int(text)
 
 
 def _fraction(text: str) -> tuple[int, int]:

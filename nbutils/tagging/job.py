@@ -37,6 +37,8 @@ from nbutils.study.file import load_study
 from nbutils.study.provenance import git_commit
 from nbutils.study.runs import Run, path_name, read_run
 from nbutils.taggers import KINDS, Tagger
+from nbutils.taggers.terms import Terms
+from nbutils.tagging.codes import coded, terms_with_codes
 from nbutils.tagging.notes import Survey, read_notes, survey
 
 BATCH = 64  # notes; its borders are what makes a result repeatable, so it is no setting
@@ -52,6 +54,8 @@ class Job:
     encoding: str | None
     found: Survey
     recipe: str  # a hash of the run, the notes and the batches: files of another recipe are never mixed in
+    codes: Terms | None = None  # of names, which entities get
+    codes_file: Path | None = None  # that a person named for it
 
     @property
     def shards(self) -> Path:
@@ -63,8 +67,14 @@ class Job:
         return (self.out / "tagged.jsonl").exists() and made_as == self.recipe
 
 
-def prepare(run: str | Path, notes: str | Path, out: str | Path | None = None, encoding: str | None = None) -> Job:
-    """Check the run and read every note once, before anything is written."""
+def prepare(
+    run: str | Path,
+    notes: str | Path,
+    out: str | Path | None = None,
+    encoding: str | None = None,
+    codes: str | Path | None = None,
+) -> Job:
+    """Check the run and read every note once, before anything is written; `codes`: a list of terms with codes."""
     found_run, notes = read_run(here_or_below_root(run)), here_or_below_root(notes)
     _check_model(found_run)
     out = Path(out) if out else _place_for(found_run, notes)
@@ -72,10 +82,13 @@ def prepare(run: str | Path, notes: str | Path, out: str | Path | None = None, e
         raise DataError(f"{out}: lies inside the folder of notes and would be read as notes; name another OUT")
     found = survey(notes, encoding)
     record = (found_run.folder / "run.json").read_bytes()
-    recipe = hashlib.sha256(record + f"{found.fingerprint} {BATCH}".encode()).hexdigest()[:12]
+    codes_file = Path(codes).resolve() if codes else None
+    terms = terms_with_codes(found_run.folder / "model", codes_file)
+    of_codes = f" {sorted(terms.codes.items())}" if terms else ""
+    recipe = hashlib.sha256(record + f"{found.fingerprint} {BATCH}{of_codes}".encode()).hexdigest()[:12]
     if (out / "tagged.jsonl").exists() and record_in(out / "tagging.json").get("recipe") != recipe:
         raise DataError(f"{out}: holds what another run or other notes gave; name another OUT, or delete it")
-    return Job(found_run, notes, out, encoding, found, recipe)
+    return Job(found_run, notes, out, encoding, found, recipe, terms, codes_file)
 
 
 def _place_for(run: Run, notes: Path) -> Path:
@@ -171,7 +184,7 @@ def tag_into(part: Path, job: Job, first: int, last: int, progress: bool, gpu: i
         tagger = load(job.run)
         with tqdm(total=end - begin, initial=kept, disable=not progress, desc="tagging", unit="note") as bar:
             for batch in _batches(_stretch(job, begin + kept, end)):
-                file.write("".join(map(jsonl_line, tagged(tagger, batch))).encode("utf-8"))
+                file.write("".join(map(jsonl_line, tagged(tagger, batch, job.codes))).encode("utf-8"))
                 file.flush()
                 os.fsync(file.fileno())
                 bar.update(len(batch))
@@ -212,8 +225,10 @@ def _batches(notes: Iterator[Document]) -> Iterator[list[Document]]:
         yield batch
 
 
-def tagged(tagger: Tagger, notes: Sequence[Document]) -> list[Document]:
+def tagged(tagger: Tagger, notes: Sequence[Document], codes: Terms | None = None) -> list[Document]:
     """The notes with what a tagger found in them; a certainty in a type becomes the entity's certainty.
+
+    With `codes` an entity whose name has a code there (`Terms.code`) carries it as an attribute.
 
     Raises:
         DataError: the tagger failed or found impossible spans. What it says could quote a note, so only the kind of
@@ -233,7 +248,7 @@ def tagged(tagger: Tagger, notes: Sequence[Document]) -> list[Document]:
     found = [replace(n, entities=tuple(map(separated, p.entities))) for n, p in zip(notes, predictions, strict=True)]
     if wrong := [problem for note in found for problem in problems(note)]:
         raise DataError(f"{where}: the tagger found an impossible span: {wrong[0]}")
-    return found
+    return [coded(note, codes) for note in found] if codes else found
 
 
 def _choose_gpu(run: Run, number: int) -> None:
@@ -257,14 +272,16 @@ def finish(job: Job, parts: Sequence[Path]) -> None:
             _write_xml(parts, job.out / "tagged.xml")
         except DataError as error:
             no_xml = str(error)
-    entities = (e for line in lines_of(parts) for e in json.loads(line)["entities"])
-    counts = Counter(f"{e['label']} {e.get('certainty', '')}".strip() for e in entities)
+    counts, n_coded = Counter[str](), 0
+    for entity in (e for line in lines_of(parts) for e in json.loads(line)["entities"]):
+        counts[f"{entity['label']} {entity.get('certainty', '')}".strip()] += 1
+        n_coded += "attributes" in entity
     record = {
         "recipe": job.recipe,
         "run": {k: job.run.record.get(k) for k in ("study", "system", "kind", "train", "seed", "git_commit")},
         "notes": job.found.n_notes, "notes_fingerprint": job.found.fingerprint, "encoding": job.encoding or "utf-8",
         "entities": dict(sorted(counts.items())), "byte_order_marks": job.found.n_marked, "no_xml": no_xml,
-        "git_commit": git_commit(),
+        "git_commit": git_commit(), **({"with_code": n_coded} if job.codes else {}),
     }  # fmt: skip
     with written_whole(job.out / "tagging.json") as file:
         json.dump(record, file, indent=1, ensure_ascii=True)
@@ -277,12 +294,14 @@ def finish(job: Job, parts: Sequence[Path]) -> None:
     shutil.rmtree(job.out / "shards", ignore_errors=True)
     for left in job.out.glob(".tagged.*.part"):  # of a job that was cut off and not gone on with
         left.unlink()
-    _report(job, sum(counts.values()), no_xml)
+    _report(job, sum(counts.values()), n_coded, no_xml)
 
 
-def _report(job: Job, n_entities: int, no_xml: str | None) -> None:
+def _report(job: Job, n_entities: int, n_coded: int, no_xml: str | None) -> None:
     also = "" if no_xml else " and tagged.xml"
     print(f"{job.found.n_notes:,} notes, {n_entities:,} entities: {job.out}/tagged.jsonl{also}")
+    if job.codes:
+        print(f"{n_coded:,} entities have a code, {n_entities - n_coded:,} have none in the list of terms.")
     if no_xml:
         print(f"tagged.xml was not written: {no_xml}. tagged.jsonl holds all notes.")
     if job.found.n_marked:
@@ -301,7 +320,7 @@ def _write_xml(parts: Sequence[Path], path: Path) -> None:
     size = 0
     with written_whole(path, private=True) as file:
         file.write(MEDTXT_HEAD)
-        for document in _documents(parts):
+        for document in documents_of(parts):
             if problem := medtxt_problem(document):
                 raise DataError(problem)
             article = medtxt_article(document)
@@ -312,7 +331,7 @@ def _write_xml(parts: Sequence[Path], path: Path) -> None:
         file.write(MEDTXT_TAIL)
 
 
-def _documents(parts: Iterable[Path]) -> Iterator[Document]:
+def documents_of(parts: Iterable[Path]) -> Iterator[Document]:
     return (jsonl_document(line, "a tagged note") for line in lines_of(parts))
 
 

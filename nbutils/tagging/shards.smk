@@ -16,7 +16,7 @@ WORDS = ["--run", config["run"], "--notes", config["notes"], "--out", config["ou
 COMMAND = shlex.join(
     [sys.executable, "-m", "nbutils.tagging"]
     + [f"{option}={value}" for option, value in zip(WORDS[::2], WORDS[1::2])]
-    + ([f"--encoding={config['encoding']}"] if config["encoding"] else [])
+    + [f"--{option}={config[option]}" for option in ("encoding", "codes") if config[option]]
 )
 TAG = "OMP_NUM_THREADS={threads} TOKENIZERS_PARALLELISM=false {COMMAND}"
 

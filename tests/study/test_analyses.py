@@ -50,13 +50,19 @@ def test_notes_without_physicians_are_not_stratified(tmp_path):
     assert set(analyses(plan(tmp_path))) == ALWAYS | {"10_generalisation"}
 
 
-@pytest.mark.parametrize("cells", [GRID[:5], GRID[:3], (*GRID, None)], ids=["a hole", "one physician", "a bare note"])
-def test_a_grid_with_a_hole_is_not_stratified(tmp_path, cells):
+def test_notes_of_two_physicians_are_stratified_with_a_hole_in_their_grid_too(tmp_path):
+    assert "07_stratification" in analyses(plan(tmp_path, GRID))
+    assert "07_stratification" in analyses(plan(tmp_path, GRID[:5]))
+
+
+@pytest.mark.parametrize("cells", [GRID[:3], (*GRID, None)], ids=["every note its own case", "a bare note"])
+def test_a_key_that_puts_no_notes_together_or_is_missing_once_makes_no_strata(tmp_path, cells):
     assert "07_stratification" not in analyses(plan(tmp_path, cells))
 
 
-def test_a_full_grid_is_stratified(tmp_path):
-    assert "07_stratification" in analyses(plan(tmp_path, GRID))
+def test_hospitals_are_strata_like_any_other():
+    allowed = analyses(load_study(ROOT / "studies" / "hospitals.yaml"))
+    assert allowed["07_stratification"]["evaluate"] == allowed["10_generalisation"]["target"] == "HOSPITALS"
 
 
 def test_a_study_of_one_document_type_has_no_gap_to_take_apart(tmp_path):

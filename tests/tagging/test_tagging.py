@@ -437,3 +437,22 @@ def test_the_survey_tells_notes_apart_by_id_text_and_order(tmp_path):
     notes = [["発熱", "咳嗽"], ["咳嗽", "発熱"], ["発熱"], ["発熱", "咳嗽 "]]
     marks = {survey(write_notes(tmp_path / f"{k}.jsonl", texts)).fingerprint for k, texts in enumerate(notes)}
     assert len(marks) == 4
+
+
+# --- codes -----------------------------------------------------------------------------------------------------------
+
+
+def test_names_in_a_list_of_terms_carry_their_code_and_the_others_are_counted(finder, tmp_path, run, capsys):
+    finder()
+    (tmp_path / "terms.csv").write_text("term,code\n発熱,R50.9\n", encoding="utf-8")
+    (tmp_path / "n.txt").write_text("発熱、咳嗽、発熱", encoding="utf-8")
+    where = ["--run", str(run), "--notes", str(tmp_path / "n.txt"), "--out", str(tmp_path / "out")]
+    assert __main__.main([*where, "--codes", str(tmp_path / "terms.csv")]) == 0
+    row = json.loads((tmp_path / "out/tagged.jsonl").read_text(encoding="utf-8"))
+    assert [e.get("attributes") for e in row["entities"]] == [{"code": "R50.9"}, None, {"code": "R50.9"}]
+    assert json.loads((tmp_path / "out/tagging.json").read_text())["with_code"] == 2
+    assert "2 entities have a code, 1 have none" in capsys.readouterr().out
+    assert __main__.main(where) == 1 and "holds what another run" in capsys.readouterr().err  # no codes: another result
+    (tmp_path / "terms.csv").write_text("term\n発熱\n", encoding="utf-8")
+    assert __main__.main([*where, "--codes", str(tmp_path / "terms.csv")]) == 1
+    assert "no term in it has a code" in capsys.readouterr().err

@@ -228,7 +228,7 @@ def _each_piece_once(marked: list[Located], read: Read) -> list[Located]:
 
 
 def write_brat(corpus: Corpus, folder: Path) -> None:
-    """One .txt and one .ann per document; certainty and attributes as brat's attributes."""
+    """One .txt and one .ann per document; certainty and attributes as brat's attributes, a score as a note."""
     for document in corpus:
         path = file_for(document, folder)
         with written_whole(path, private=corpus.private) as file:
@@ -254,3 +254,5 @@ def _lines(document: Document) -> Iterator[str]:
         for name, value in attributes_of(entity):
             n_attributes += 1
             yield f"A{n_attributes}\t{name} T{number} {value}"
+        if entity.score is not None:
+            yield f"#{number}\tAnnotatorNotes T{number}\tscore {entity.score:.3f}"

@@ -150,6 +150,24 @@ def write_labelstudio(corpus: Corpus, path: Path) -> None:
         file.write(json.dumps(tasks, ensure_ascii=False, indent=1) + "\n")
 
 
+def write_predictions(corpus: Corpus, path: Path, model_version: str) -> None:
+    """Tasks as `write_labelstudio` makes them, their entities as predictions that an annotator corrects.
+
+    A region carries its score, a prediction the mean of them, by which Label Studio can sort tasks.
+    """
+    tasks = []
+    for number, document in enumerate(corpus, 1):
+        task = _task(document, number)
+        result = task.pop("annotations")[0]["result"]
+        for row, e in zip([r for r in result if r["type"] == "labels"], sorted(document.entities), strict=True):
+            row |= {"score": round(e.score, 4)} if e.score is not None else {}
+        scores = [row["score"] for row in result if "score" in row]
+        mean = {"score": round(sum(scores) / len(scores), 4)} if scores else {}
+        tasks.append(task | {"predictions": [{"model_version": model_version, "result": result} | mean]})
+    with written_whole(path, private=corpus.private) as file:
+        file.write(json.dumps(tasks, ensure_ascii=False, indent=1) + "\n")
+
+
 def _task(document: Document, number: int) -> dict[str, Any]:
     result: list[dict[str, Any]] = []
     for k, e in enumerate(sorted(document.entities), 1):

@@ -1,0 +1,127 @@
+"""Does it pay to choose which notes to annotate? A CRF's source notes plus k of the target's, chosen or drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from nbutils.analysis.generalisation import (
+    COUNTS,
+    Kept,
+    first_notes,
+    fit_functions,
+    fold_counts,
+    kept_or_computed,
+    made_from,
+)
+from nbutils.analysis.significance import INTERVAL
+from nbutils.corpus import Corpus, Document
+from nbutils.corpus.splits import Fold, leave_out
+from nbutils.privacy import NAMES
+from nbutils.scoring.evaluation import Evaluation
+from nbutils.scoring.intervals import contrast
+from nbutils.tagging.choose import choose
+
+WAYS = {"random": "drawn at random", "expected": "chosen: least expected F1, spread, no near-copies"}
+SOURCE = "source alone"
+
+
+def choosing_counts(
+    target: Corpus,
+    source: Corpus,
+    *,
+    labels: Sequence[str] = ("d",),
+    notes: Sequence[int] = (10, 20),
+    repeats: int = 6,
+    source_entities: int = 800,
+    iterations: int = 30,
+    kept: Kept = None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """One row per way, number of notes, repeat and test note: exact matches of a CRF on the source and those notes.
+
+    In each repeat the target is divided into a pool and a test part that share no case (patient, author … , whichever
+    key every note names first). The CRF of the source tags the pool; `notes` are chosen from it by what it found, or
+    drawn. `source_entities` cut the source to save time. `kept` as in `generalisation.regime_counts`.
+
+    Raises:
+        ValueError: the notes of the target name no key that divides them.
+    """
+    asked = ["choosing", list(labels), list(notes), repeats, source_entities, iterations]
+
+    def compute() -> pd.DataFrame:
+        fits = {"CRF": fit_functions(labels, iterations)["CRF"]}
+        part = first_notes(source, source_entities)
+        tagger = fits["CRF"](part.documents)
+        tables = []
+        for repeat in tqdm(range(repeats), disable=not progress, desc="choosing", unit="repeat"):
+            pool, test = pool_and_test(target, repeat)
+            tagged = [replace(d, entities=p.entities) for d, p in zip(pool, tagger.predict(pool), strict=True)]
+            folds = {f"{SOURCE}|0": [Fold({}, part, test)]}
+            for way in WAYS:
+                order = [c.note.id for c in choose(tagged, max(notes), way, repeat)]
+                for k in notes:
+                    chosen = tuple(d for d in pool if d.id in order[:k])
+                    both = replace(part, documents=(*part.documents, *chosen))
+                    folds[f"{way}|{k}"] = [Fold({}, both, test)]
+            tables.append(fold_counts(folds, fits, progress=False).assign(repeat=repeat))
+        rows = pd.concat(tables, ignore_index=True)
+        rows[["regime", "notes"]] = rows["regime"].str.split("|", expand=True)
+        return rows.astype({"notes": int})
+
+    return kept_or_computed(kept, made_from([target, source], asked), compute)
+
+
+def pool_and_test(target: Corpus, repeat: int) -> tuple[Corpus, Corpus]:
+    """Two halves of the notes that share no value of a key; another division for each repeat."""
+    keys = [k for k in reversed(NAMES) if all(d.meta.get(k) for d in target) and len({d.meta[k] for d in target}) > 1]
+    if not keys:
+        raise ValueError(f'the notes of "{target.name}" name no case, patient or author to divide them by')
+    fold = next(iter(leave_out(target, keys[0], n_groups=2, seed=repeat)))
+    return fold.train, fold.test
+
+
+def choosing_table(counts: pd.DataFrame) -> pd.DataFrame:
+    """F1 (%) of both ways by the number of notes, and what choosing adds, in points with its 95 % interval.
+
+    The interval is over other notes and other draws: repeats stand where trainings stand elsewhere.
+    """
+    alone = _evaluation(counts[counts["regime"] == SOURCE])
+    rows = []
+    for k, some in counts[counts["notes"] > 0].groupby("notes"):
+        drawn, chosen = (_evaluation(some[some["regime"] == way]) for way in ("random", "expected"))
+        gain = contrast([(1, chosen), (-1, drawn)])
+        low_high = gain.interval(trainings=len(drawn.counts) > 1)
+        rows.append(
+            {"notes": k, f"{SOURCE}: F1 (%)": alone.f1, "drawn: F1 (%)": drawn.f1, "chosen: F1 (%)": chosen.f1}
+            | {"choosing adds (points)": gain.value}
+            | dict(zip(INTERVAL, low_high, strict=True))
+        )
+    return pd.DataFrame(rows).set_index("notes").rename(columns={INTERVAL[0]: "from", INTERVAL[1]: "to"})
+
+
+def _evaluation(rows: pd.DataFrame) -> Evaluation:
+    """Counts by repeat and note; a note counts for nothing in a repeat that does not test it."""
+    ids = sorted(set(rows["document"]))
+    place = {id: n for n, id in enumerate(ids)}
+    repeats = sorted(set(rows["repeat"]))
+    counts = np.zeros((len(repeats), len(ids), 3))
+    for row in rows.to_dict("records"):
+        counts[repeats.index(row["repeat"]), place[row["document"]]] = [row[key] for key in COUNTS[:3]]
+    keys = [key for key in NAMES if key in rows]
+    facts = {row["document"]: {key: row[key] for key in keys} for row in rows.to_dict("records")}
+    return Evaluation(tuple(Document(id, "", meta=facts[id]) for id in ids), counts)
+
+
+def verdict(table: pd.DataFrame) -> str:
+    """What the table says, in a sentence."""
+    said = []
+    for k, row in table.iterrows():
+        gain, low, high = (row[key] for key in ("choosing adds (points)", "from", "to"))
+        pays = "choosing paid" if low > 0 else "drawing paid" if high < 0 else "choosing made no clear difference"
+        said.append(f"with {k} notes {pays} ({gain:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f})")
+    return f"For a CRF, {'; '.join(said)}."

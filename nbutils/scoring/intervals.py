@@ -37,7 +37,7 @@ class Estimate:
 
     theta: float
     notes: Parts
-    trainings: Parts | None  # None when a system was trained once, which says nothing of other trainings
+    trainings: Parts | None  # None when a system with chance in its training was trained once: others are unknown
     back: Callable[[float], float] = float
 
     @property
@@ -100,7 +100,7 @@ def f1_interval(evaluation: Evaluation, *, trainings: bool = False) -> tuple[flo
     if 0 < f1 < 100:
         logits = replace(contrast([(1, evaluation)], "odds"), back=lambda x: 100 * expit(x))
         return logits.interval(trainings=trainings)
-    if math.isnan(f1) or (trainings and len(evaluation.counts) < 2):
+    if math.isnan(f1) or (trainings and len(evaluation.counts) < 2 and not evaluation.deterministic):
         return math.nan, math.nan
     n_groups = min([len(evaluation.documents), *(int(codes.max()) + 1 for codes in evaluation.groups.values())])
     reach = 100 * (1 - 0.025 ** (1 / max(n_groups, 1)))
@@ -159,6 +159,8 @@ def _least_ratio(n_cells: float, n_groups: float) -> float:
 def _over_trainings(slopes: Terms) -> Parts | None:
     """Variance of a mean over k trainings: s²/k with k − 1 degrees of freedom, for each training; None with one run.
 
+    A deterministic training would give the same model again: its variance is 0, with one run, too.
+
     Terms of one training are added seed by seed; different trainings are independent. That trainings differ on single
     notes by chance is in the variance over notes already. Taking all of that off s² would be unbiased, and with three
     trainings covers 92 %; half of it is taken off, which in simulations keeps intervals and tests near what they say.
@@ -168,6 +170,8 @@ def _over_trainings(slopes: Terms) -> Parts | None:
     sums: dict[str, np.ndarray] = {}
     by_note: dict[str, float] = {}
     for slope, e in slopes:
+        if e.deterministic:
+            continue
         total = e.counts.sum(axis=1, keepdims=True)
         n_seeds, n_notes, _ = e.counts.shape
         if n_seeds < 2:

@@ -1,6 +1,7 @@
 """How certain a score is: intervals that cover, other notes and other trainings, tests that keep their level."""
 
 import math
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -292,6 +293,17 @@ def test_two_systems_have_two_trainings():
 
 def test_one_run_says_nothing_of_other_trainings():
     assert all(math.isnan(end) for end in f1_interval(trained([50]), trainings=True))
+
+
+def test_a_deterministic_training_adds_nothing_to_what_notes_vary():
+    crf, bert = replace(trained([50], "crf"), deterministic=True), trained([40, 42, 47], "bert")
+    assert f1_interval(crf, trainings=True) == f1_interval(crf)
+    gap = contrast([(1, crf), (-1, replace(trained([70], "crf", "in"), deterministic=True))])
+    assert gap.interval(trainings=True) == gap.interval() and gap.p(trainings=True) == gap.p()
+    assert contrast([(1, crf), (-1, bert)]).trainings == contrast([(-1, bert)]).trainings
+    assert contrast([(1, crf), (-1, trained([40], "once"))]).trainings is None
+    nothing = Evaluation(bare_notes(10), np.tile([0.0, 1.0, 1.0], (1, 10, 1)), deterministic=True)
+    assert f1_interval(nothing, trainings=True) == f1_interval(nothing)
 
 
 # --- coverage and level ----------------------------------------------------------------------------------------------

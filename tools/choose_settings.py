@@ -59,9 +59,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--seed", type=int, default=1, help="of the second split; trainings have the study's first seed"
     )
+    parser.add_argument("--most", type=int, help="only the first so many candidates")
     chosen = parser.parse_args(arguments)
     study = load_study(f"studies/{chosen.study}.yaml")
-    table = candidates_table(study, chosen.system, chosen.train, CANDIDATES[chosen.system], seed=chosen.seed)
+    candidates = dict(list(CANDIDATES[chosen.system].items())[: chosen.most])
+    table = candidates_table(study, chosen.system, chosen.train, candidates, seed=chosen.seed)
     print(table.round(3).to_string(index=False), verdict(table, study.margin), sep="\n")
 
 
@@ -93,6 +95,7 @@ def candidates_table(
             )
             counts = document_counts(scored_on, tagger.predict(scored_on))
             scored[name] = Evaluation(scored_on.documents, counts[None], cluster=study.cluster)
+            tqdm.write(f"{name}: F1 {scored[name].f1:.1f}")
     first = next(iter(scored.values()))
     rows = []
     for name, e in scored.items():

@@ -79,12 +79,16 @@ def contrast(terms: Terms, scale: str = "points") -> Estimate:
     """A signed sum of F1s on a scale: ((1, ood), (-1, id)) is Δ, four terms are a difference of two Δ.
 
     `points` compares by difference (printed in points), `share kept` by ratio, `odds` by the ratio of F1 / (1 − F1).
-    A ratio with an F1 of 0 (of odds, 1 as well) is nan.
+    An interval in points ends at the least and the greatest that the sum can be (a Δ: ±100). A ratio with an F1 of 0
+    (of odds, 1 as well) is nan.
     """
     function, slope, back = SCALES[scale]
     f1 = [e.f1 / 100 for _, e in terms]
     if scale != "points" and not all(0 < f < (1 if scale == "odds" else 2) for f in f1):
         return Estimate(math.nan, ((math.nan, 1.0),), None)
+    if scale == "points":
+        least, most = (100 * sum(bound(sign, 0) for sign, _ in terms) for bound in (min, max))
+        back = lambda x: min(max(x, least), most)  # noqa: E731
     slopes = [(sign * slope(f), e) for (sign, e), f in zip(terms, f1, strict=True)]
     theta = sum(sign * function(f) for (sign, _), f in zip(terms, f1, strict=True))
     return Estimate(float(theta), _over_notes(slopes), _over_trainings(slopes), back)

@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--paper", action="store_true", help="the paper's own design instead, under assumed SDs")
     chosen = parser.parse_args(arguments)
     if chosen.paper:
-        print(power.the_papers().round(1).to_string(index=False))
+        print(power.the_papers().round(2).to_string(index=False))  # SDs of 0.05 are among them
         return
     results = open_results(f"studies/{chosen.study}.yaml", chosen.runs)
     evaluated = significance.evaluations(results)

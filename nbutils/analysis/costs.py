@@ -18,8 +18,8 @@ from nbutils.study.results import Results
 COLUMNS = [
     "system", "train", "seed", "training (s)", "training (kJ)", "p50 (ms a note)", "p95 (ms a note)",
     "ms per 1,000 characters",
-    "tokens read (a note)", "tokens written (a note)", "peak memory (MB)", "parameters (M)", "saved (MB)", "F1 (%)",
-    "device",
+    "tokens read (a note)", "tokens written (a note)", "peak memory (MB)", "parameters (M)", "saved (MB)",
+    "mean F1 (%)", "device",
 ]  # fmt: skip
 
 # --- measured -------------------------------------------------------------------------------------------------------
@@ -28,8 +28,8 @@ COLUMNS = [
 def cost_table(results: Results, scores: pd.DataFrame) -> pd.DataFrame:
     """One row per run: training time and energy, latency of a single note, tokens, peak memory, size, machine, and F1.
 
-    F1 is the mean over the evaluation corpora. What a run's record does not say (an older run, a system without
-    weights or without training) is nan. Needs `main_result.score_runs`.
+    F1 is the unweighted mean over the evaluation corpora. What a run's record does not say (an older run, a system
+    without weights or without training) is nan. Needs `main_result.score_runs`.
     """
     f1 = scores.groupby(["system", "train", "seed"])["f1"].mean()
     rows: list[dict] = []
@@ -55,7 +55,7 @@ def cost_table(results: Results, scores: pd.DataFrame) -> pd.DataFrame:
             "peak memory (MB)": memory.get("gpu", memory.get("cpu", np.nan)) / 1e6,
             "parameters (M)": size.get("parameters", np.nan) / 1e6,
             "saved (MB)": size.get("saved_bytes", np.nan) / 1e6,
-            "F1 (%)": f1[key],
+            "mean F1 (%)": f1[key],
             "device": f"{record.get('device', '?')}, {record.get('threads', '?')} threads",
         })  # fmt: skip
     return pd.DataFrame(rows, columns=COLUMNS)

@@ -32,9 +32,8 @@ from nbutils.corpus import Corpus, Document
 from nbutils.corpus.splits import Fold, leave_out, random_folds
 from nbutils.scoring.intervals import contrast
 from nbutils.study.file import Study
-from nbutils.study.systems import settings, tiny_kinds
+from nbutils.study.systems import make_tiny, settings, tiny_kinds
 from nbutils.taggers import KINDS, Tagger
-from nbutils.taggers.settings import TINY
 
 # Each comparison: the nearer and the farther training.
 NEAR, FAR = "in-domain, all other notes", "out-of-domain, all notes"
@@ -62,18 +61,20 @@ def folds(
 NEWER = (("dictionary", None), ("hints", 20))
 
 
-def fit_system(study: Study, name: str, documents: Sequence[Document], *, seed: int = 0) -> Tagger:
-    """Train a system of the study on these documents; a tiny model is built from them, too, and from no other note."""
+def fit_system(
+    study: Study, name: str, documents: Sequence[Document], *, seed: int = 0, folder: str | Path | None = None
+) -> Tagger:
+    """Train a system of the study on these documents; its tiny model is built from them, too, and from no other note.
+
+    In `folder` the tiny model is kept, and used again when it is there already.
+    """
     system = study.systems[name]
     values = settings(study, system, study.train[0])
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as temporary:
         for kind in tiny_kinds(study, name):
-            tiny = import_module("nbutils.taggers.tiny")
-            chosen, place = TINY[kind](**study.tiny.get(kind, {})), Path(folder) / kind
-            if kind == "encoder":
-                tiny.build_encoder(documents, place, chosen, progress=False)
-            else:
-                tiny.build_llm(documents, place, chosen, labels=study.types, progress=False)
+            place = Path(folder or temporary) / kind
+            if not place.exists():
+                make_tiny(study, documents, kind, place, progress=False)
             values = replace(values, model=str(place))
         return import_module(KINDS[system.kind].module).fit(documents, values, seed=seed, progress=False)
 

@@ -47,7 +47,7 @@ CONTENTS = (
     ("claim", "BERT takes tests and biomarkers for diseases", "08_error_analysis"),
     ("claim", "BERT cuts spans short; the LLM finds them whole", "08_error_analysis"),
     ("limitation", "time, memory and latency were not compared", "09_efficiency"),
-    ("not asked", "how much of an in-domain score is memory of the same cases and hands", "10_generalisation"),
+    ("not asked", "how much of an in-domain score is memory of the same cases and authors", "10_generalisation"),
 )
 
 # (what is unclear, our default, what can be switched and where)

@@ -17,6 +17,7 @@ from nbutils.scoring.intervals import SCALES, Estimate, contrast, f1_interval
 from nbutils.scoring.permutation import holm, permutation_test
 from nbutils.study.file import Study, nearest
 from nbutils.study.results import Results
+from nbutils.taggers import KINDS
 
 INTERVAL = ["95 % from", "95 % to"]
 WIDER = ["other trainings: 95 % from", "other trainings: 95 % to"]
@@ -45,7 +46,11 @@ def evaluations(results: Results) -> dict[Key, Evaluation]:
         counts.setdefault(key, []).append(document_counts(s.gold, s.predicted))
     return {
         key: Evaluation(
-            tuple(results.gold(*key[1:])), np.array(of_seeds), f"{key[0]} trained on {key[1]}", study.cluster
+            tuple(results.gold(*key[1:])),
+            np.array(of_seeds),
+            f"{key[0]} trained on {key[1]}",
+            study.cluster,
+            KINDS[study.systems[key[0]].kind].deterministic,
         )
         for key, of_seeds in counts.items()
     }
@@ -78,10 +83,14 @@ def not_counted(study: Study, evaluated: Evaluated) -> str:
 
 
 def f1_table(study: Study, evaluated: Evaluated) -> pd.DataFrame:
-    """F1 of each system and setting in percent with both intervals, and what was taken as sampled."""
+    """F1 of each system and setting in percent with both intervals, and what was taken as sampled.
+
+    A deterministic training would give the same model again, so its two intervals are one.
+    """
     rows = [
         {"system": study.systems[system].title, "train": train, "evaluate": name, "sampled": sampled(e)}
-        | {"trainings": len(e.counts), "F1 (%)": e.f1} | _ends(f1_interval(e), f1_interval(e, trainings=True))
+        | {"trainings": f"{len(e.counts)}{', deterministic' * e.deterministic}", "F1 (%)": e.f1}
+        | _ends(f1_interval(e), f1_interval(e, trainings=True))
         for (system, train, name), e in evaluated.items()
     ]  # fmt: skip
     return _table(rows, ["system", "train", "evaluate"])

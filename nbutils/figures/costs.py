@@ -16,11 +16,11 @@ def score_against_cost(study: Study, table: pd.DataFrame, cost: str) -> Figure:
     figure, axes = plt.subplots(figsize=(7, 4.2))
     for k, (name, (colour, _)) in enumerate(system_styles(study).items()):
         mine = table[table["system"] == name]
-        axes.scatter(mine[cost], mine["F1 (%)"], color=colour, marker=MARKERS[k % len(MARKERS)], s=60,
+        axes.scatter(mine[cost], mine["mean F1 (%)"], color=colour, marker=MARKERS[k % len(MARKERS)], s=60,
                      edgecolor="black", linewidth=0.4, label=study.systems[name].title)  # fmt: skip
-    best = table.sort_values("F1 (%)").iloc[-1] if len(table) else None
+    best = table.sort_values("mean F1 (%)").iloc[-1] if len(table) else None
     title = "F1 against cost" if best is None else f"{study.systems[best['system']].title} has the highest F1"
-    axes.set(xscale="log", xlabel=cost, ylabel="micro F1, exact spans, all evaluation notes (%)", ylim=(-3, 103))
+    axes.set(xscale="log", xlabel=cost, ylabel="exact F1, mean over evaluation corpora (%)", ylim=(-3, 103))
     axes.set_title(title, loc="left")
     axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
     return figure

@@ -15,6 +15,7 @@ from nbutils.analysis.significance import INTERVAL, WIDER
 
 NONE = "—"
 JOINED = {"95 %: these models": INTERVAL, "95 %: other trainings": WIDER}
+ALONE = "95 % interval"  # where a table has one kind: of annotators, say, who are no models
 
 
 def show(frame: pd.DataFrame, digits: int = 1, **of_columns: int) -> HTML:
@@ -42,7 +43,8 @@ def _intervals_joined(frame: pd.DataFrame, digits: int) -> pd.DataFrame:
         if low in table.columns:
             ends = zip(table[low], table[high], strict=True)
             cells = [NONE if math.isnan(a) else f"[{a:,.{digits}f}, {b:,.{digits}f}]" for a, b in ends]
-            table.insert(table.columns.get_loc(low), name, cells)
+            both = {*INTERVAL, *WIDER} <= {*frame.columns}
+            table.insert(table.columns.get_loc(low), name if both else ALONE, cells)
             table = table.drop(columns=[low, high])
     return table
 

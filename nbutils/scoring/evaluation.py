@@ -19,7 +19,8 @@ GROUPS = privacy.NAMES
 class Evaluation:
     """One system on some documents: `counts[seed, document]` is (matched, predicted, gold).
 
-    `training` names what was trained (system and corpus): evaluations of one training share its luck, seed by seed.
+    `training` names what was trained (system and corpus): evaluations of one training share its luck, seed by seed; a
+    `deterministic` one has none, and would give the same model again.
     `cluster` are the keys of `meta` by which notes are sampled; None stands for all of `GROUPS` that the notes name.
     """
 
@@ -27,6 +28,7 @@ class Evaluation:
     counts: np.ndarray
     training: str = ""
     cluster: tuple[str, ...] | None = None
+    deterministic: bool = False
 
     @property
     def f1(self) -> float:

@@ -37,7 +37,7 @@ class Estimate:
 
     theta: float
     notes: Parts
-    trainings: Parts | None  # None when a system was trained once, which says nothing of other trainings
+    trainings: Parts | None  # None when a system with chance in its training was trained once: others are unknown
     back: Callable[[float], float] = float
 
     @property
@@ -79,12 +79,16 @@ def contrast(terms: Terms, scale: str = "points") -> Estimate:
     """A signed sum of F1s on a scale: ((1, ood), (-1, id)) is Δ, four terms are a difference of two Δ.
 
     `points` compares by difference (printed in points), `share kept` by ratio, `odds` by the ratio of F1 / (1 − F1).
-    A ratio with an F1 of 0 (of odds, 1 as well) is nan.
+    An interval in points ends at the least and the greatest that the sum can be (a Δ: ±100). A ratio with an F1 of 0
+    (of odds, 1 as well) is nan.
     """
     function, slope, back = SCALES[scale]
     f1 = [e.f1 / 100 for _, e in terms]
     if scale != "points" and not all(0 < f < (1 if scale == "odds" else 2) for f in f1):
         return Estimate(math.nan, ((math.nan, 1.0),), None)
+    if scale == "points":
+        least, most = (100 * sum(bound(sign, 0) for sign, _ in terms) for bound in (min, max))
+        back = lambda x: min(max(x, least), most)  # noqa: E731
     slopes = [(sign * slope(f), e) for (sign, e), f in zip(terms, f1, strict=True)]
     theta = sum(sign * function(f) for (sign, _), f in zip(terms, f1, strict=True))
     return Estimate(float(theta), _over_notes(slopes), _over_trainings(slopes), back)
@@ -100,7 +104,7 @@ def f1_interval(evaluation: Evaluation, *, trainings: bool = False) -> tuple[flo
     if 0 < f1 < 100:
         logits = replace(contrast([(1, evaluation)], "odds"), back=lambda x: 100 * expit(x))
         return logits.interval(trainings=trainings)
-    if math.isnan(f1) or (trainings and len(evaluation.counts) < 2):
+    if math.isnan(f1) or (trainings and len(evaluation.counts) < 2 and not evaluation.deterministic):
         return math.nan, math.nan
     n_groups = min([len(evaluation.documents), *(int(codes.max()) + 1 for codes in evaluation.groups.values())])
     reach = 100 * (1 - 0.025 ** (1 / max(n_groups, 1)))
@@ -159,6 +163,8 @@ def _least_ratio(n_cells: float, n_groups: float) -> float:
 def _over_trainings(slopes: Terms) -> Parts | None:
     """Variance of a mean over k trainings: s²/k with k − 1 degrees of freedom, for each training; None with one run.
 
+    A deterministic training would give the same model again: its variance is 0, with one run, too.
+
     Terms of one training are added seed by seed; different trainings are independent. That trainings differ on single
     notes by chance is in the variance over notes already. Taking all of that off s² would be unbiased, and with three
     trainings covers 92 %; half of it is taken off, which in simulations keeps intervals and tests near what they say.
@@ -168,6 +174,8 @@ def _over_trainings(slopes: Terms) -> Parts | None:
     sums: dict[str, np.ndarray] = {}
     by_note: dict[str, float] = {}
     for slope, e in slopes:
+        if e.deterministic:
+            continue
         total = e.counts.sum(axis=1, keepdims=True)
         n_seeds, n_notes, _ = e.counts.shape
         if n_seeds < 2:

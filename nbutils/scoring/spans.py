@@ -116,7 +116,7 @@ def partial_scores(gold: Iterable[Document], predicted: Iterable[Prediction], mo
 
     Modes, for gold 排液量が過多 and prediction 多 (Table 4 of the paper):
         `overlap`: shared characters over the prediction's (precision) and the gold entity's (recall): 1.00 and 0.17.
-        `half`: half a point to both for any shared character, as nervaluate's "partial": 0.50 and 0.50.
+        `half`: half a point to both for any shared character, 0.50 and 0.50; with one label nervaluate's "partial".
         `any`: a whole point to both for any shared character: 1 and 1.
 
     Each entity has one partner at most, of its own label. Exact pairs are partners first; the rest are paired so that

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from importlib import import_module
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from nbutils import ROOT
-from nbutils.corpus import Corpus, fingerprint
+from nbutils.corpus import Corpus, Document, fingerprint
 from nbutils.files import DataError, lock, record_in, written_whole
 from nbutils.study.corpora import digest, evaluation_corpus, open_corpus, private_names, split
 from nbutils.study.file import Study, System, nearest
@@ -162,7 +162,7 @@ def build_tiny(study: Study, train: str, kind: str, *, progress: bool = True) ->
             print(
                 f"Building the tiny {_TINY_NAMES[kind]} from {train}; it takes about {_TINY_TIMES[kind]}.", flush=True
             )
-            _build(study, part, kind, folder, progress)
+            make_tiny(study, part.documents, kind, folder, progress=progress)
             with written_whole(built) as file:
                 json.dump({"recipe": recipe}, file)
 
@@ -171,14 +171,15 @@ _TINY_NAMES = {"encoder": "encoder", "llm": "language model"}
 _TINY_TIMES = {"encoder": "half a minute", "llm": "a minute"}
 
 
-def _build(study: Study, part: Corpus, kind: str, folder: Path, progress: bool) -> None:
+def make_tiny(study: Study, documents: Sequence[Document], kind: str, folder: Path, *, progress: bool = True) -> None:
+    """A tiny model from these documents and the study's settings, in any folder."""
     from nbutils.taggers import tiny
 
     chosen = TINY[kind](**study.tiny.get(kind, {}))
     if kind == "encoder":
-        tiny.build_encoder(part.documents, folder, chosen, progress=progress)
+        tiny.build_encoder(documents, folder, chosen, progress=progress)
     else:
-        tiny.build_llm(part.documents, folder, chosen, labels=study.types, progress=progress)
+        tiny.build_llm(documents, folder, chosen, labels=study.types, progress=progress)
 
 
 def _tiny_recipe(study: Study, part: Corpus, kind: str) -> str:

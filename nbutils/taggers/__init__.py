@@ -43,15 +43,17 @@ class Kind:
     notebook: str  # the one that the grid executes for each of its runs
     resumable: bool = False  # training that was cut off goes on from its last checkpoint
     gpu: bool = True
+    deterministic: bool = False  # its training has no chance in it: every seed gives the same model
     priority: int = 0  # of what could start, the grid starts the longest jobs first
     tiny: str | None = None  # the offline model that the study may build for it
     elsewhere: bool = False  # it only reads what another tool found, so nothing of its cost is measured
 
 
 KINDS = {
-    "crf": Kind(CrfSettings, "nbutils.taggers.crf", "notebooks/03_crf_baseline.ipynb", gpu=False),
+    "crf": Kind(CrfSettings, "nbutils.taggers.crf", "notebooks/03_crf_baseline.ipynb", gpu=False, deterministic=True),
     "dictionary": Kind(
-        DictionarySettings, "nbutils.taggers.dictionary", "notebooks/03_crf_baseline.ipynb", gpu=False
+        DictionarySettings, "nbutils.taggers.dictionary", "notebooks/03_crf_baseline.ipynb", gpu=False,
+        deterministic=True,
     ),
     "bert": Kind(
         BertSettings, "nbutils.taggers.bert", "notebooks/03_bert_finetune.ipynb", resumable=True, tiny="encoder"

@@ -74,7 +74,7 @@ def test_a_runs_cost_is_what_its_record_says():
     assert row["ms per 1,000 characters"] == pytest.approx(1000)
     assert (row["peak memory (MB)"], row["parameters (M)"], row["saved (MB)"]) == (2000, 3, 1)
     assert (row["tokens read (a note)"], row["tokens written (a note)"]) == (100, 25)
-    assert row["F1 (%)"] == 50
+    assert row["mean F1 (%)"] == 50
     assert row["device"] == "a GPU, 4 threads"
 
 
@@ -93,6 +93,7 @@ def test_systems_stand_in_the_order_of_the_study_and_runs_without_a_score_are_le
     assert list(summary.index) == [DEMO.systems["crf"].title, DEMO.systems["bert"].title]
     assert list(summary["runs"]) == [1, 1]
     drawn = figures.costs.score_against_cost(DEMO, table, "training (s)")
+    assert "mean over evaluation corpora" in drawn.axes[0].get_ylabel()
     assert drawn.axes[0].get_title(loc="left") == f"{DEMO.systems['bert'].title} has the highest F1"
 
 

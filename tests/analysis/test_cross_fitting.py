@@ -1,15 +1,19 @@
 """Like for like: every note tested once in every way, nothing shared where nothing should be, any tagger."""
 
 from collections import Counter
+from dataclasses import replace
+from unicodedata import normalize
 
 import pandas as pd
 import pytest
+from transformers import AutoTokenizer
 
 from nbutils import load_study, open_corpora
 from nbutils.analysis import cross_fitting
 from nbutils.analysis.cross_fitting import APART, FAR, FAR_CUT, NEAR, NEAR_CUT
 from nbutils.analysis.generalisation import count_entities
 from nbutils.taggers.dictionary import fit_dictionary
+from nbutils.taggers.lora import prompt_text
 
 
 @pytest.fixture(scope="module")
@@ -65,3 +69,24 @@ def test_what_was_not_kept_is_not_trained_unasked(study, corpora, tmp_path):
     made = cross_fitting.counts(study, corpora, "PN", "CR", "lora", fit=fit_dictionary, **asked)
     again = cross_fitting.counts(study, corpora, "PN", "CR", "lora", fit=never, **asked)
     assert len(made) == len(again) == 500
+
+
+SMALL = {
+    "encoder": {"hidden": 32, "layers": 1, "epochs": 1},
+    "llm": {"hidden": 32, "layers": 1, "samples": 8, "longest": 8},
+}
+
+
+@pytest.mark.parametrize(("name", "kind"), [("bert", "encoder"), ("lora", "llm")])
+def test_a_neural_system_is_fitted_from_its_own_notes_alone_and_tags_others(study, corpora, tmp_path, name, kind):
+    notes = corpora["PN"].documents
+    small = replace(study, tiny=SMALL)
+    tagger = cross_fitting.fit_system(small, name, notes[:3], folder=tmp_path)
+    assert [p.document_id for p in tagger.predict(notes[3:5])] == [d.id for d in notes[3:5]]
+    known = set(AutoTokenizer.from_pretrained(tmp_path / kind).get_vocab())
+    own, others = ({c for d in some for c in normalize("NFKC", d.text)} - {"\n"} for some in (notes[:3], notes[3:]))
+    of_prompt = set(prompt_text("tiny_ja", "", study.types)) if name == "lora" else set()
+    assert own <= known and not known & {c for c in others - own - of_prompt if c > "一"}
+    before = (tmp_path / kind / "model.safetensors").stat().st_mtime_ns
+    cross_fitting.fit_system(small, name, notes[:3], folder=tmp_path)
+    assert (tmp_path / kind / "model.safetensors").stat().st_mtime_ns == before  # built once

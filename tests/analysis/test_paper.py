@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from conftest import JMED, needs_jmed
 
 from nbutils import ROOT
 from nbutils.analysis import paper
@@ -88,3 +89,10 @@ def test_the_claims_on_means_hold_but_the_llms_gap_is_not_the_smallest_of_all():
     claims = paper.audit_claims()["holds"]
     assert not claims["its gap is the smallest of all systems"]  # GPT-4o, zero-shot, on CR: −1.8
     assert claims.drop("its gap is the smallest of all systems").all()
+
+
+@needs_jmed
+def test_each_sentence_of_table_4_stands_in_the_public_report_that_its_note_names():
+    places = paper.table4_in_public_reports(JMED)["stands in"].tolist()
+    assert places == ["CRNER-102", "CRNER-120", "CRNER-093", "CRNER-094"]
+    assert all(place in note for place, note in zip(places, paper.paper_table(4)["note"], strict=True))

@@ -64,3 +64,9 @@ def test_the_command_prints_the_design_of_the_runs_first(capsys):
     command.main(["--study", "demo", "--physicians", "40", "--hospitals", "8", "--hospital-sd", "3"])
     lines = capsys.readouterr().out.splitlines()
     assert "bert" in lines[0] and lines[2].split()[:2] == ["10", "10"] and lines[3].split()[0] == "40"
+
+
+def test_the_command_prints_the_papers_design_with_the_assumed_sds_unrounded(capsys):
+    command.main(["--paper"])
+    first, *_, last = (line.split() for line in capsys.readouterr().out.splitlines()[1:])
+    assert [float(x) for x in first[:2] + last[:2]] == [0.05, 0.05, 0.3, 0.3] and first[2:5] == ["10", "×", "10"]

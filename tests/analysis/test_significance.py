@@ -137,6 +137,17 @@ def test_trainings_make_every_interval_wider_and_those_that_differ_much_wider(de
     assert (wider >= own).all() and (wider / own).max() > 1.5
 
 
+def test_the_crf_would_be_trained_alike_again_and_is_compared_over_the_trainings_of_others(demo):
+    results, evaluated = demo
+    crf, bert = (results.study.systems[name].title for name in ("crf", "bert"))
+    scores = stats.f1_table(results.study, stats.above_floor(evaluated))
+    assert set(scores.loc[crf, "trainings"]) == {"1, deterministic"} and set(scores.loc[bert, "trainings"]) == {"5"}
+    assert (scores.loc[crf, stats.INTERVAL].to_numpy() == scores.loc[crf, stats.WIDER].to_numpy()).all()
+    between = stats.comparison_table(results.study, evaluated, n_permutations=99).loc[("exploratory", crf, bert)]
+    own, wider = (between[ends[1]] - between[ends[0]] for ends in (stats.INTERVAL, stats.WIDER))
+    assert (wider > own).all() and between["p, other trainings"].notna().all()
+
+
 def test_systems_that_find_nothing_are_named_and_not_tested(demo):
     results, evaluated = demo
     nothing = {results.study.systems[name].title for name in stats.at_floor(evaluated)}

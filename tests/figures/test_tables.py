@@ -21,6 +21,13 @@ def test_the_ends_of_an_interval_stand_in_one_cell():
     assert cells(tables.show(frame)) == ["50.0", "[40.0, 60.0]"]
 
 
+def test_an_interval_is_called_that_of_these_models_only_beside_one_over_other_trainings():
+    alone = pd.DataFrame([[0.9, 0.8, 1.0]], columns=["F1", "95 % from", "95 % to"])
+    both = alone.assign(**{"other trainings: 95 % from": 0.7, "other trainings: 95 % to": 1.0})
+    assert "95 % interval" in tables.show(alone).data and "these models" not in tables.show(alone).data
+    assert "95 %: these models" in tables.show(both).data and "95 %: other trainings" in tables.show(both).data
+
+
 def test_a_row_label_is_written_once_and_a_count_of_rows_not_at_all():
     frame = pd.DataFrame({"F1": [1.0, 2.0]}, index=pd.MultiIndex.from_product([["A"], ["x", "y"]], names=["s", "t"]))
     assert cells(tables.show(frame)) == ["A", "x", "1.0", "", "y", "2.0"]

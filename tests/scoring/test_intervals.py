@@ -1,6 +1,7 @@
 """How certain a score is: intervals that cover, other notes and other trainings, tests that keep their level."""
 
 import math
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -292,6 +293,25 @@ def test_two_systems_have_two_trainings():
 
 def test_one_run_says_nothing_of_other_trainings():
     assert all(math.isnan(end) for end in f1_interval(trained([50]), trainings=True))
+
+
+def test_no_interval_of_a_gap_holds_what_no_gap_can_be():
+    """Two authors who differ much: one degree of freedom, and a t interval beyond 100 points."""
+    authors = tuple(Document(f"n{k}", "", meta={"physician": f"p{k % 2}"}) for k in range(8))
+    counts = np.array([[[95 - 90 * (k % 2), 100, 100] for k in range(8)]], dtype=float)
+    e = contrast([(1, Evaluation(authors, counts)), (-1, trained([80], prefix="in"))])
+    assert e.interval() == (-100, 100) and e.value == pytest.approx(-30) and e.p() > 0.05
+
+
+def test_a_deterministic_training_adds_nothing_to_what_notes_vary():
+    crf, bert = replace(trained([50], "crf"), deterministic=True), trained([40, 42, 47], "bert")
+    assert f1_interval(crf, trainings=True) == f1_interval(crf)
+    gap = contrast([(1, crf), (-1, replace(trained([70], "crf", "in"), deterministic=True))])
+    assert gap.interval(trainings=True) == gap.interval() and gap.p(trainings=True) == gap.p()
+    assert contrast([(1, crf), (-1, bert)]).trainings == contrast([(-1, bert)]).trainings
+    assert contrast([(1, crf), (-1, trained([40], "once"))]).trainings is None
+    nothing = Evaluation(bare_notes(10), np.tile([0.0, 1.0, 1.0], (1, 10, 1)), deterministic=True)
+    assert f1_interval(nothing, trainings=True) == f1_interval(nothing)
 
 
 # --- coverage and level ----------------------------------------------------------------------------------------------

@@ -56,14 +56,14 @@ def test_a_tiny_model_of_other_settings_is_built_again(study, tmp_path):
 
 def test_of_two_processes_that_need_a_tiny_model_at_once_one_builds_it(study, tmp_path, monkeypatch):
     log = tmp_path / "log"
-    build = systems._build
+    build = systems.make_tiny
 
-    def slow(*arguments):
+    def slow(*arguments, **options):
         with open(log, "a") as file:
             file.write("built\n")
-        build(*arguments)
+        build(*arguments, **options)
 
-    monkeypatch.setattr(systems, "_build", slow)
+    monkeypatch.setattr(systems, "make_tiny", slow)
     context = multiprocessing.get_context("fork")
     processes = [
         context.Process(target=systems.build_tiny, args=(study, "CR", "encoder"), kwargs={"progress": False})

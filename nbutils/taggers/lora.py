@@ -130,17 +130,22 @@ def fit(
     progress: bool = True,
     checkpoints: str | Path | None = None,
     checkpoint_steps: int = 100,
+    start: str | Path | None = None,
 ) -> LoraTagger:
     """Tune an adapter on these documents' entities; with `epochs: 0` the model stays as it came (untuned).
 
-    See `training.train` for the checkpoints.
+    See `training.train` for the checkpoints. With `start`, the folder of a saved tagger, its adapter is tuned on.
     """
     model, tokenizer = load_causal(settings)
     if settings.load_in_4bit and settings.epochs:
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)  # Trainer switches that on
     torch.manual_seed(seed)  # the adapter is drawn here
     tagger = LoraTagger(model, tokenizer, settings)
-    tagger.model = get_peft_model(model, lora_config(settings, _tag_ids(tagger.tags) if settings.train_tags else None))
+    if start is None:
+        tag_ids = _tag_ids(tagger.tags) if settings.train_tags else None
+        tagger.model = get_peft_model(model, lora_config(settings, tag_ids))
+    else:
+        tagger.model = load_adapter(model, start, trainable=True)
     if settings.epochs:
         rows = examples(documents, tokenizer, settings, tagger.tags)
         train(

@@ -1,7 +1,7 @@
 """The reference runs: a study's finished runs, small enough for the repository: notebooks open without training.
 
 `make reference` is the one command that changes what the repository brings along: it copies `runs/<study>` to
-`data/reference_runs/<study>` (run.json, the predictions and the tables of notebook 10; no model, no notebook, no log)
+`data/reference_runs/<study>` (run.json, predictions, the tables of notebooks 10 and 12; no model, no notebook, no log)
 and its figures and tables to `figures/<study>`; after the demo study it also executes the notebooks and puts the main
 table into the READMEs.
 """
@@ -22,7 +22,7 @@ from nbutils.study.runs import read_run, run_folder
 
 REFERENCE = "data/reference_runs"
 WANTED = ("run.json", "predictions/*.jsonl")
-TABLES = "generalisation/*.csv"
+TABLES = ("generalisation/*.csv", "adaptation/*.jsonl")
 SHOWN = "demo"  # the study that the notebooks and the READMEs show
 
 
@@ -75,7 +75,7 @@ def refuse_private(study: Study) -> None:
 def copy_reference(study: Study, runs: Path, reference: Path) -> Path:
     """Copy every run of the study file from `runs` to `reference`; what lay there before is replaced as a whole.
 
-    But for the tables of notebook 10, of which each says which notes and settings it was made from.
+    But for the tables of notebooks 10 and 12, of which each says which notes and settings it was made from.
 
     Raises:
         DataError: a run is not finished, or a corpus is private: neither its ids nor its offsets go into a repository.
@@ -91,7 +91,7 @@ def copy_reference(study: Study, runs: Path, reference: Path) -> Path:
             for pattern in WANTED:
                 copy_files(folder.glob(pattern), source, beside)
         for folder in (target, source):  # a study takes tables from the reference and then has none of its own
-            copy_files(folder.glob(TABLES), folder, beside)
+            copy_files((path for tables in TABLES for path in folder.glob(tables)), folder, beside)
         shutil.rmtree(target, ignore_errors=True)
         beside.rename(target)
     finally:

@@ -276,7 +276,8 @@ def counts(
     """One row per cell and test note of a system: way, notes, repeat, seed, place of the note, and its counts.
 
     Cells that were kept for the same notes and settings are read; others are computed and written one by one, so that a
-    killed process goes on where it was. With `compute=False` a system of which any cell is missing has no rows.
+    killed process goes on where it was. With `compute=False` the rows are those of the ways that are complete; none
+    without both ends of the loss.
     """
     paths, mark = kept or kept_in(study, system), _fingerprint(study, corpora, system)
     done = {cell: rows for path in paths for cell, rows in _read(path, mark).items()}
@@ -285,15 +286,15 @@ def counts(
         setup = Setup(study, system, corpora, runs, Path(scratch))
         cells = setup.cells()
         missing = [cell for cell in cells if cell not in done]
-        if missing and not compute:
-            return pd.DataFrame()
-        if missing:
+        if missing and compute:
             prepare(study, system, setup.source, progress=False)
-        for cell in tqdm(missing, disable=not progress, desc=f"adapting {system}", unit="fit"):
+        for cell in tqdm(missing if compute else [], disable=not progress, desc=f"adapting {system}", unit="fit"):
             done[cell] = setup.counts(cell)
             _write(paths[-1], mark, {c: done[c] for c in cells if c in done}, private)
     columns = [*Cell._fields, "place", "matched", "n_predicted", "n_gold"]
-    return pd.DataFrame([(*cell, *row) for cell in cells for row in done[cell]], columns=columns)
+    partial = {cell.way for cell in cells if cell not in done}
+    complete = [cell for cell in cells if cell.way not in partial and not partial & {INSIDE, SOURCE}]
+    return pd.DataFrame([(*cell, *row) for cell in complete for row in done[cell]], columns=columns)
 
 
 def _fingerprint(study: Study, corpora: Mapping[str, Corpus], system: str) -> str:

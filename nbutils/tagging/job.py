@@ -37,6 +37,7 @@ from nbutils.study.file import load_study
 from nbutils.study.provenance import git_commit
 from nbutils.study.runs import Run, path_name, read_run
 from nbutils.taggers import KINDS, Tagger
+from nbutils.tagging.expected import expectation
 from nbutils.tagging.notes import Survey, read_notes, survey
 
 BATCH = 64  # notes; its borders are what makes a result repeatable, so it is no setting
@@ -278,6 +279,8 @@ def finish(job: Job, parts: Sequence[Path]) -> None:
     for left in job.out.glob(".tagged.*.part"):  # of a job that was cut off and not gone on with
         left.unlink()
     _report(job, sum(counts.values()), no_xml)
+    if sentence := expectation(job.run, lines_of([job.out / "tagged.jsonl"])):
+        print(sentence)
 
 
 def _report(job: Job, n_entities: int, no_xml: str | None) -> None:

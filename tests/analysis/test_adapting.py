@@ -1,4 +1,4 @@
-"""Adapting a system: pool and test part share nothing, draws are nested, a killed computation goes on, nothing leaks."""
+"""Adapting a system: pool and test part share nothing, a killed computation goes on, nothing of a note is written."""
 
 import json
 import stat

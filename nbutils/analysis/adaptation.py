@@ -19,7 +19,7 @@ from nbutils.scoring.resampling import draw
 from nbutils.study.file import Study
 
 CURVES = (BOTH, ALONE, NAMES)  # ways with a number of notes; the others need none
-BOUGHT = "share of the loss bought back (%)"
+GAIN, BOUGHT = "gain (points)", "share of the loss bought back (%)"
 Replicates = Mapping[tuple[str, int], np.ndarray]  # F1 in percent by way and notes: the estimate, then the resamples
 
 
@@ -31,7 +31,7 @@ def results(study: Study, corpora: Mapping[str, Corpus], *, compute: bool = Fals
     tables = []
     for name in study.adapt.systems:
         table = adapting.counts(study, corpora, name, compute=compute, runs=runs)
-        if table.empty:
+        if BOTH not in set(table["way"]):
             todo = f"`python -m tools.adapt {study.path.name}` does it"
             print(f"{study.systems[name].title}: nothing was computed yet; {todo}.")
         else:
@@ -79,21 +79,23 @@ def _weights(documents: tuple[Document, ...], study: Study, n_boot: int, seed: i
 
 
 def curve_table(study: Study, corpora: Mapping[str, Corpus], counts: pd.DataFrame, **options: int) -> pd.DataFrame:
-    """One row per system, way and number of notes: F1 (%) and the share of the loss bought back, with 95 % intervals.
+    """One row per system, way and number of notes: F1 (%), what it gains on the source alone, and how much of the loss.
 
-    The loss is in-domain F1 on the source's test part less F1 of the same trainings on the target's; a share is what a
-    way gains on that, which has no meaning where nothing was lost.
+    The loss is in-domain F1 on the source's test part less F1 of the same trainings on the target's; a share of it has
+    no meaning where nothing was lost. A gain is on the same notes, so its interval is narrower than those of two F1s.
     """
     rows = []
     for system, some in counts.groupby("system", sort=False):
         of_ways = replicates(study, corpora, some, **options)
         lost = of_ways[INSIDE, 0] - of_ways[SOURCE, 0]
         for (way, notes), f1 in of_ways.items():
-            bought = np.where(lost > 0, 100 * (f1 - of_ways[SOURCE, 0]) / np.where(lost > 0, lost, 1), np.nan)
-            share = {BOUGHT: bought[0], "bought back from": _low(bought), "bought back to": _high(bought)}
+            gain = f1 - of_ways[SOURCE, 0]
+            bought = {GAIN: gain[0], "gain, 95 %": f"[{_low(gain):+.1f}, {_high(gain):+.1f}]",
+                      BOUGHT: 100 * gain[0] / lost[0] if lost[0] > 0 else math.nan}  # fmt: skip
+            none = {GAIN: math.nan, "gain, 95 %": "—", BOUGHT: math.nan}
             rows.append({"system": system, "way": way, "notes": notes, "F1 (%)": f1[0]}
                         | dict(zip(INTERVAL, (_low(f1), _high(f1)), strict=True))
-                        | (share if way not in (INSIDE, SOURCE) else {}))  # fmt: skip
+                        | (none if way in (INSIDE, SOURCE) else bought))  # fmt: skip
     keys = ["system", "way", "notes"]
     return pd.DataFrame(rows, columns=None if rows else keys).set_index(keys)
 

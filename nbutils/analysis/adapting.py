@@ -288,7 +288,8 @@ def counts(
         missing = [cell for cell in cells if cell not in done]
         if missing and compute:
             prepare(study, system, setup.source, progress=False)
-        for cell in tqdm(missing if compute else [], disable=not progress, desc=f"adapting {system}", unit="fit"):
+        to_do = missing if compute else []
+        for cell in tqdm(to_do, disable=not (progress and to_do), desc=f"adapting {system}", unit="fit"):
             done[cell] = setup.counts(cell)
             _write(paths[-1], mark, {c: done[c] for c in cells if c in done}, private)
     columns = [*Cell._fields, "place", "matched", "n_predicted", "n_gold"]

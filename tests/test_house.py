@@ -17,8 +17,9 @@ MAY_IMPORT = {
     "scoring": {"files", "privacy", "corpus"},
     "taggers": {"files", "privacy", "corpus"},
     "prompting": {"files", "privacy", "corpus", "taggers"},
-    "study": {"files", "privacy", "corpus", "scoring", "taggers", "prompting"},  # F1 of a run as soon as it is finished
-    "tagging": {"files", "privacy", "corpus", "taggers", "prompting", "study"},
+    # The grid says the F1 of a run as soon as it is finished, `make tag` what to expect of it.
+    "study": {"files", "privacy", "corpus", "scoring", "taggers", "prompting"},
+    "tagging": {"files", "privacy", "corpus", "scoring", "taggers", "prompting", "study"},
     "views": {"files", "privacy", "corpus", "study"},
     "analysis": {"files", "privacy", "corpus", "scoring", "taggers", "prompting", "study"},
     "figures": {"files", "privacy", "corpus", "scoring", "study", "analysis"},
@@ -34,8 +35,8 @@ SURFACE = {
         "settings", "split",
     },
     "nbutils.analysis": {
-        "agreement", "calibration", "costs", "cross_fitting", "errors", "exploration", "generalisation", "main_result",
-        "misses", "paper", "power", "significance", "stratification",
+        "adaptation", "agreement", "calibration", "costs", "cross_fitting", "errors", "estimates", "exploration",
+        "generalisation", "main_result", "misses", "paper", "power", "significance", "stratification",
     },
     "nbutils.prompting": {"markup", "tagger"},
     "nbutils.prompting.prompts": {"build_prompt", "prompt_string"},

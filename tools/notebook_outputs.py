@@ -170,7 +170,7 @@ def environment(place: Path) -> dict[str, str]:
 
 def _keep_tables(source: Path, target: Path) -> None:
     """Copy the tables that notebooks keep beside the runs of `source` and that `target` does not have; no run."""
-    tables = source.glob(f"*/{TABLES}")
+    tables = (path for pattern in TABLES for path in source.glob(f"*/{pattern}"))
     copy_files((path for path in tables if not (target / path.relative_to(source)).exists()), source, target)
 
 

@@ -1,7 +1,7 @@
 """The reference runs: a study's finished runs, small enough for the repository: notebooks open without training.
 
 `make reference` is the one command that changes what the repository brings along: it copies `runs/<study>` to
-`data/reference_runs/<study>` (run.json, the predictions and the tables of notebook 10; no model, no notebook, no log)
+`data/reference_runs/<study>` (run.json, predictions, the tables of notebooks 10 and 12; no model, no notebook, no log)
 and its figures and tables to `figures/<study>`, puts the main table into the READMEs where these show it, and executes
 the notebooks after the study that they open on.
 """
@@ -23,7 +23,7 @@ from nbutils.study.runs import predictions_file, read_run, run_folder
 
 REFERENCE = "data/reference_runs"
 WANTED = ("run.json", "predictions/*.jsonl")
-TABLES = "generalisation/*.csv"
+TABLES = ("generalisation/*.csv", "adaptation/*.jsonl")
 SHOWN = "demo"  # the study that the notebooks open on
 
 
@@ -73,8 +73,8 @@ def refuse_private(study: Study) -> None:
 def copy_reference(study: Study, runs: Path, reference: Path) -> Path:
     """Copy every run of the study file from `runs` to `reference`; what lay there before is replaced as a whole.
 
-    But for the tables of notebook 10, of which each says which notes and settings it was made from. What models wrote
-    about notes that the repository does not hold repeats these notes, and is left out.
+    But for the tables of notebooks 10 and 12, of which each says which notes and settings it was made from. What models
+    wrote about notes that the repository does not hold repeats these notes, and is left out.
 
     Raises:
         DataError: a run is not finished, or a corpus is private: neither its ids nor its offsets go into a repository.
@@ -93,7 +93,7 @@ def copy_reference(study: Study, runs: Path, reference: Path) -> Path:
                 if not corpus_path(study, name).resolve().is_relative_to(ROOT):
                     drop_answers(predictions_file(beside / folder.relative_to(source), name))
         for folder in (target, source):  # a study takes tables from the reference and then has none of its own
-            copy_files(folder.glob(TABLES), folder, beside)
+            copy_files((path for tables in TABLES for path in folder.glob(tables)), folder, beside)
         shutil.rmtree(target, ignore_errors=True)
         beside.rename(target)
     finally:

@@ -4,6 +4,7 @@ from importlib import import_module
 from types import ModuleType
 
 _MODULES = (
+    "adaptation",
     "calibration",
     "costs",
     "errors",

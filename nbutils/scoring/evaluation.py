@@ -71,12 +71,14 @@ def micro_f1(counts: np.ndarray) -> float:
     return float(f1_of(counts.sum(axis=-2)).mean())
 
 
-def groups(documents: Sequence[Document], keys: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+def groups(
+    documents: Sequence[Document], keys: Sequence[str] | None = None, most: int | None = 2
+) -> dict[str, np.ndarray]:
     """The one or two ways in which notes are grouped: for each key the number of every note's group.
 
     A key counts when it divides the notes into at least two groups and puts two notes into one of them; a note without
     a value is a group of its own. A key whose groups lie within those of another (physicians within hospitals) adds
-    nothing to it and is left out; of three or more that are left, the two of the fewest groups are taken. Empty when
+    nothing to it and is left out; of more than `most` that are left, those of the fewest groups are taken. Empty when
     each note stands alone.
     """
     found: dict[str, np.ndarray] = {}
@@ -90,7 +92,7 @@ def groups(documents: Sequence[Document], keys: Sequence[str] | None = None) -> 
     for key in by_size:
         if not any(_within(found[key], found[coarser]) for coarser in kept):
             kept.append(key)
-    return {key: codes for key, codes in found.items() if key in kept[:2]}
+    return {key: codes for key, codes in found.items() if key in kept[:most]}
 
 
 def _within(fine: np.ndarray, coarse: np.ndarray) -> bool:

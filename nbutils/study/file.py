@@ -18,7 +18,7 @@ from nbutils.corpus.formats import CERTAINTIES, FORMATS
 from nbutils.files import DataError
 from nbutils.study.source import Source
 from nbutils.taggers import KINDS
-from nbutils.taggers.settings import FILLED_IN, STRICT, TINY, Count, Texts, nearest
+from nbutils.taggers.settings import FILLED_IN, STRICT, TINY, Count, Number, Positive, Texts, nearest
 
 __all__ = ["CorpusEntry", "Study", "System", "load_study", "nearest"]
 
@@ -94,6 +94,19 @@ class System:
 
 
 @dataclass(frozen=True, config=STRICT)
+class Adapt:
+    """How much of the loss on another corpus its own annotated notes buy back: docs/statistics.md, notebook 12."""
+
+    target: str  # the corpus; a pool to learn from and a test part are drawn from it
+    systems: Names  # that are adapted, from their training on the study's first training corpus
+    notes: Annotated[tuple[Number, ...], *EACH_ONCE] = (0, 5, 10, 20, 40)  # annotated notes of the pool
+    repeats: Count = 5  # draws of pool, test part and order of notes, each with the next of the system's seeds
+    minutes_per_note: Positive = 10.0  # of annotation, to say notes in hours
+    epochs: Positive = 3.0  # of going on from a trained encoder or adapter
+    learning_rate: Positive | None = None  # of going on; null: half of the system's
+
+
+@dataclass(frozen=True, config=STRICT)
 class Study:
     """A study file, checked."""
 
@@ -115,6 +128,7 @@ class Study:
     checkpoint_steps: Count = 100  # optimiser steps between two checkpoints of a training that is under way
     caption: str = ""
     tiny: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # settings of the tiny models, if not theirs
+    adapt: Adapt | None = None  # what notes of another corpus buy back
     path: Path = Path()
 
     @property
@@ -171,7 +185,9 @@ def _study(source: Source, raw: dict[str, Any]) -> Study | None:
     raw.pop("figures", None)  # of older study files; figures lie beside the runs now
     given = {"name": source.path.stem, "path": source.path, "systems": {}}
     sound = {name: entry for name, entry in corpora.items() if entry}
-    study = source.made(Study, raw, (), hidden=("name", "path"), given=given | {"corpora": sound})
+    adapt = source.made(Adapt, raw.pop("adapt"), ("adapt",)) if raw.get("adapt") is not None else None
+    given |= {"corpora": sound, "adapt": adapt}
+    study = source.made(Study, raw, (), hidden=("name", "path"), given=given)
     for key in ("train", "evaluate"):
         for k, name in _texts(raw[key]):
             if name not in corpora:
@@ -188,7 +204,26 @@ def _study(source: Source, raw: dict[str, Any]) -> Study | None:
                 source.problem(("compare", k), f'no system "{name}"{nearest(name, systems)}')
         if pair[0] == pair[1]:
             source.problem(("compare", k), "write two different systems, such as [bert, lora]")
+    if study and adapt:
+        _check_adapt(source, study, systems, with_gold)
     return study and replace(study, systems={name: system for name, system in systems.items() if system})
+
+
+def _check_adapt(
+    source: Source, study: Study, systems: Mapping[str, System | None], with_gold: Collection[str]
+) -> None:
+    adapt = study.adapt
+    if adapt.target not in with_gold:
+        source.problem(("adapt", "target"), f'no annotated corpus "{adapt.target}"{nearest(adapt.target, with_gold)}')
+    elif adapt.target == study.train[0]:
+        source.problem(("adapt", "target"), f"{adapt.target} is what the systems are trained on; name another corpus")
+    if max(adapt.notes) == 0:
+        source.problem(("adapt", "notes"), "0 is the system as it was trained; ask for some notes, too, such as 5")
+    for k, name in enumerate(adapt.systems):
+        if name not in systems:
+            source.problem(("adapt", "systems", k), f'no system "{name}"{nearest(name, systems)}')
+        elif systems[name] and systems[name].kind == "icl":
+            source.problem(("adapt", "systems", k), f"{name} is prompted, not trained; take it out")
 
 
 def _texts(values: Any) -> list[tuple[int, str]]:

@@ -17,8 +17,9 @@ def analyses(study: Study) -> dict[str, dict[str, str]]:
     """The analysis notebooks that the study's corpora allow, and the parameters that each gets besides the study file.
 
     Agreement needs a second annotator; stratification notes that name a physician, a case, a hospital …; generalisation
-    two kinds of notes; the efficiency of runs and their errors are looked at in any study. Generalisation trains
-    taggers of its own for minutes, unless results on the very same notes and settings came with the repository.
+    two kinds of notes, adaptation `adapt` in the study file; the efficiency of runs and their errors are looked at in
+    any study. Generalisation and adaptation train taggers of their own for minutes (adaptation of large models: hours),
+    unless results on the very same notes and settings came with the repository.
     """
     runs, (train, evaluate) = {"runs_folder": "runs"}, main_setting(study)
     chosen: dict[str, dict[str, str]] = {}
@@ -30,6 +31,8 @@ def analyses(study: Study) -> dict[str, dict[str, str]]:
     chosen["09_efficiency"] = runs
     if evaluate != train:
         chosen["10_generalisation"] = {"target": evaluate, "source": train}
+    if study.adapt is not None:
+        chosen["12_adaptation"] = runs | {"train_missing": "yes"}
     return chosen
 
 

@@ -96,11 +96,16 @@ def fit(
     progress: bool = True,
     checkpoints: str | Path | None = None,
     checkpoint_steps: int = 100,
+    start: str | Path | None = None,
 ) -> BertTagger:
-    """Fine-tune the encoder on these documents' entities; see `training.train` for the checkpoints."""
+    """Fine-tune the encoder on these documents' entities; see `training.train` for the checkpoints.
+
+    With `start`, the folder of a saved tagger with the same labels, training goes on from that one.
+    """
     documents = list(documents)
     torch.manual_seed(seed)  # the new head is drawn at loading
-    model, tokenizer = load_encoder(settings.model, settings.revision, bio_labels(settings.labels))
+    origin = (settings.model, settings.revision) if start is None else (start, None)
+    model, tokenizer = load_encoder(*origin, bio_labels(settings.labels))
     if settings.freeze_embeddings:
         model.get_input_embeddings().requires_grad_(False)
     train(

@@ -131,18 +131,23 @@ def fit(
     progress: bool = True,
     checkpoints: str | Path | None = None,
     checkpoint_steps: int = 100,
+    start: str | Path | None = None,
 ) -> LoraTagger | BertTagger:
     """Tune an adapter on these documents' entities; with `epochs: 0` the model stays as it came (untuned).
 
     With `head: classify` the language model labels tokens (`token_head`). See `training.train` for the checkpoints.
+    With `start`, the folder of a saved tagger, its adapter is tuned on.
     """
     if settings.head == "classify":
         kept = {"checkpoints": checkpoints, "checkpoint_steps": checkpoint_steps}
-        return token_head.fit(documents, settings, seed=seed, progress=progress, **kept)
+        return token_head.fit(documents, settings, seed=seed, start=start, progress=progress, **kept)
     model, tokenizer = load_causal(settings)
     torch.manual_seed(seed)  # the adapter is drawn here
     tagger = LoraTagger(model, tokenizer, settings)
-    tagger.model = with_adapter(model, settings, _tag_ids(tagger.tags) if settings.train_tags else None)
+    if start is None:
+        tagger.model = with_adapter(model, settings, _tag_ids(tagger.tags) if settings.train_tags else None)
+    else:
+        tagger.model = load_adapter(model, start, trainable=True)
     if settings.epochs:
         rows = examples(documents, tokenizer, settings, tagger.tags)
         train(

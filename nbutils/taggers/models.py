@@ -102,11 +102,11 @@ def with_adapter(model: Any, settings: LoraSettings, tag_ids: list[int] | None =
     return get_peft_model(model, lora_config(settings, tag_ids))
 
 
-def load_adapter(model: Any, folder: str | Path) -> Any:
+def load_adapter(model: Any, folder: str | Path, *, trainable: bool = False) -> Any:
     """The model with the adapter that a folder holds."""
     _refuse_pickles(Path(folder), "adapter_model.safetensors")
     with _said_of(folder):
-        return PeftModel.from_pretrained(model, str(folder))
+        return PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
 
 
 def _load(auto: Any, model: str | Path, revision: str | None, **options: Any) -> Any:

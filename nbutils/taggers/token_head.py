@@ -23,11 +23,21 @@ from nbutils.taggers.settings import LoraSettings
 from nbutils.taggers.training import train
 
 
-def fit(documents: Iterable[Document], settings: LoraSettings, *, seed: int, **options: Any) -> BertTagger:
-    """Tune an adapter and a new head on these documents' entities; `options` are those of `training.train`."""
+def fit(
+    documents: Iterable[Document],
+    settings: LoraSettings,
+    *,
+    seed: int,
+    start: str | Path | None = None,
+    **options: Any,
+) -> BertTagger:
+    """Tune an adapter and a new head on these documents' entities, or go on from those of the saved tagger `start`.
+
+    `options` are those of `training.train`.
+    """
     torch.manual_seed(seed)  # the head is drawn at loading, the adapter after it
     model, tokenizer = _load_model(settings)
-    model = with_adapter(model, settings)
+    model = with_adapter(model, settings) if start is None else load_adapter(model, start, trainable=True)
     half = [p for p in model.parameters() if p.requires_grad and p.dtype != torch.float32]
     for p in half:  # of a model in half precision: steps are too small for it
         p.data = p.data.float()

@@ -39,6 +39,7 @@ from nbutils.study.runs import Run, path_name, read_run
 from nbutils.taggers import KINDS, Tagger
 from nbutils.taggers.terms import Terms
 from nbutils.tagging.codes import coded, terms_with_codes
+from nbutils.tagging.expected import expectation
 from nbutils.tagging.notes import Survey, read_notes, survey
 
 BATCH = 64  # notes; its borders are what makes a result repeatable, so it is no setting
@@ -295,6 +296,8 @@ def finish(job: Job, parts: Sequence[Path]) -> None:
     for left in job.out.glob(".tagged.*.part"):  # of a job that was cut off and not gone on with
         left.unlink()
     _report(job, sum(counts.values()), n_coded, no_xml)
+    if sentence := expectation(job.run, lines_of([job.out / "tagged.jsonl"])):
+        print(sentence)
 
 
 def _report(job: Job, n_entities: int, n_coded: int, no_xml: str | None) -> None:

@@ -41,9 +41,11 @@ GRID = tuple(product(("p1", "p2"), ("c1", "c2", "c3")))
 
 def test_the_demo_study_allows_every_analysis():
     allowed = analyses(load_study(ROOT / "studies" / "demo.yaml"))
-    assert set(allowed) == ALWAYS | {"02_inter_annotator_agreement", "07_stratification", "10_generalisation"}
+    more = {"02_inter_annotator_agreement", "07_stratification", "10_generalisation", "12_adaptation"}
+    assert set(allowed) == ALWAYS | more
     assert allowed["07_stratification"] == {"runs_folder": "runs", "train": "CR", "evaluate": "PN"}
     assert allowed["10_generalisation"] == {"target": "PN", "source": "CR"}
+    assert allowed["12_adaptation"] == {"runs_folder": "runs", "train_missing": "yes"}
 
 
 def test_notes_without_physicians_are_not_stratified(tmp_path):

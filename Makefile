@@ -11,6 +11,7 @@ export JUPYTER_PLATFORM_DIRS = 1
 # What a person writes on the command line reaches the shell through the environment, where nothing in it is syntax.
 override STUDY := $(value STUDY)
 override PROFILE := $(value PROFILE)
+override KERNEL := $(value KERNEL)
 override RUN := $(value RUN)
 override NOTES := $(value NOTES)
 override OUT := $(value OUT)
@@ -23,7 +24,7 @@ override TOOL := $(if $(filter command,$(firstword $(origin AS))),$(value AS))
 override K := $(value K)
 override BY := $(value BY)
 override SEED := $(value SEED)
-export TORCH TORCH_INDEX STUDY PROFILE RUN NOTES OUT ENCODING CODES TOOL K BY SEED CORES DEVICE SHARDS GPUS
+export TORCH TORCH_INDEX STUDY PROFILE KERNEL RUN NOTES OUT ENCODING CODES TOOL K BY SEED CORES DEVICE SHARDS GPUS
 BIN = .venv/bin
 PIP = --disable-pip-version-check
 WITH = PATH="$$PWD/$(BIN):$$PATH" PYTHONPATH="$$PWD"
@@ -39,7 +40,7 @@ TAG = $(WITH) python -m nbutils.tagging --run="$$RUN" --notes="$$NOTES" $${OUT:+
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^##@ /{print "\n" substr($$0, 5)} /^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' Makefile
-	@echo; echo "Options: STUDY=demo|public|types|laptop|paper|FILE.yaml  CORES=$(CORES)  PROFILE=slurm"
+	@echo; echo "Options: STUDY=demo|public|types|laptop|paper|FILE.yaml  CORES=$(CORES)  PROFILE=slurm  KERNEL=name"
 
 ##@ Start
 install: .venv/installed  ## create .venv with the locked versions (2 GB and more, minutes; without CUDA: docs/install.md)
@@ -66,7 +67,8 @@ verify: install  ## say whether the installation is whole: versions, fonts, MeCa
 
 study: install $(if $(filter slurm,$(PROFILE)),.venv/slurm)  ## run the study, print its table (demo: offline, 9 min)
 	@$(FILE) $(WITH) python -m nbutils.study check "$$file" && \
-	  $(WITH) python -m nbutils.study run "$$file" --cores "$$CORES" $${PROFILE:+--profile "profiles/$$PROFILE"}
+	  $(WITH) python -m nbutils.study run "$$file" --cores "$$CORES" $${PROFILE:+--profile "profiles/$$PROFILE"} \
+	  $${KERNEL:+--kernel="$$KERNEL"}
 
 lab: install  ## open the notebooks in JupyterLab; asks no other machine (seconds)
 	@$(WITH) python -m jupyterlab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks/00_reading_the_paper.ipynb \
@@ -126,10 +128,10 @@ slurm: .venv/slurm  ## install what `make study PROFILE=slurm` needs besides
 reference: install  ## after `make study`: make its runs, figures and table, and the notebooks' outputs, the bundled ones (3 min)
 	@$(FILE) $(WITH) python -m tools.reference_runs "$$file"
 
-bench: install  ## time decoding, training and scoring against the usual ways, into runs/bench (20 min)
-	@$(WITH) python -m tools.bench
+bench: install  ## time all against the usual ways, into runs/bench (10 min; DEVICE=cuda: one large GPU, 8 min)
+	@$(WITH) python -m tools.bench$(if $(filter cuda,$(DEVICE)),.gpu)
 
-tag-memory: install  ## peak memory of tagging 1,000 and 10,000 notes (RUN=runs/..., minutes)
+tag-memory: install  ## notes/s and peak memory of tagging 1,000 and 10,000 notes, and of two shards (RUN=runs/..., minutes)
 	@$(WITH) python -m tools.tagging_memory "$$RUN"
 
 audit: install  ## compare the locked versions with published advisories (needs a connection)

@@ -49,7 +49,8 @@ THREADS = "OMP_NUM_THREADS={threads} TOKENIZERS_PARALLELISM=false"
 FILE = file_for_notebooks(STUDY)
 PAPERMILL = shlex.join([sys.executable, "-m", "nbutils.study.papermill"])
 OPTIONS = shlex.join(
-    ["--cwd", str(ROOT), "--no-progress-bar", "--log-level", "ERROR", "-k", "python3", "-r", "study_file", FILE]
+    ["--cwd", str(ROOT), "--no-progress-bar", "--log-level", "ERROR", "-k", config.get("kernel", "python3"),
+     "-r", "study_file", FILE]
 )
 EXECUTE = "{ALONE} " + THREADS + " {PAPERMILL} {input.notebook:q} {output.notebook:q} {OPTIONS}"
 TINY = shlex.join([sys.executable, "-m", "nbutils.study", "tiny", str(STUDY.path.resolve())])

@@ -54,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if name == "run":
             command.add_argument("--cores", type=int, default=os.cpu_count())
             command.add_argument("--profile", help="where the jobs run, if not here: a Snakemake profile's folder")
+            command.add_argument("--kernel", help="the Jupyter kernel that runs the notebooks (default: this Python)")
         if name == "tiny":
             command.add_argument("train", help="the training corpus")
             command.add_argument("kind", choices=list(TINY))
@@ -68,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         study = load_study(chosen.file)
         if chosen.command == "run":
-            return run_grid(study, chosen.cores, chosen.profile)
+            return run_grid(study, chosen.cores, chosen.profile, chosen.kernel)
         if chosen.command == "tiny":
             build_tiny(study, chosen.train, chosen.kind)
             return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 import sys
 from collections import defaultdict
@@ -26,17 +27,21 @@ from nbutils.study.systems import tiny_folder
 NOTEBOOK_SECONDS = 5  # that papermill and a kernel need for a run besides its own work
 
 
-def run_grid(study: Study, cores: int, profile: str | None = None) -> int:
+def run_grid(study: Study, cores: int, profile: str | None = None, kernel: str | None = None) -> int:
     """Run what is missing of the study through Snakemake, then print the main table; returns the exit status.
 
     Killed at any point and called again, it repeats only the jobs that had not finished. With a `profile` (a folder
-    with Snakemake options, such as profiles/slurm) the jobs run where that one says, and `cores` is not used.
+    with Snakemake options, such as profiles/slurm) the jobs run where that one says, and `cores` is not used. With a
+    `kernel` the notebooks run on that Jupyter kernel instead of this Python's.
 
     Raises:
-        DataError: another process is running the same study, or its name cannot be that of a folder.
+        DataError: another process is running the same study, its name cannot be that of a folder, or there is no such
+            kernel.
     """
     if study.name.strip(". ") == "" or "\n" in str(study.path.resolve()):
         raise DataError(f"{study.path}: rename the study file; its name becomes that of a folder in runs/")
+    if kernel:
+        check_kernel(kernel)
     where = ["--profile", str(Path(profile).resolve())] if profile else ["--cores", str(cores)]
     folder = ROOT / "runs" / study.name
     with _only_one(folder) as held:
@@ -45,7 +50,7 @@ def run_grid(study: Study, cores: int, profile: str | None = None) -> int:
         for run in _folders(study):
             if not (run / "run.json").exists():
                 (run / "notebook.ipynb").unlink(missing_ok=True)  # to Snakemake it would say that the run is there
-        values = {"study": str(study.path.resolve())}
+        values = {"study": str(study.path.resolve())} | ({"kernel": kernel} if kernel else {})
         command = snakemake(ROOT / "Snakefile", folder, folder / ".grid.json", values, *where)
         n_before, n_runs = len(_finished(study)), len(list(study.runs()))
         print(f"{study.title or study.name}: {n_before} of {n_runs} runs are finished.", flush=True)
@@ -57,6 +62,20 @@ def run_grid(study: Study, cores: int, profile: str | None = None) -> int:
         what = "was stopped" if status >= 128 else "is not finished"
         print(f"The study {what}. Run the same command again to go on.", file=sys.stderr)
     return status
+
+
+def check_kernel(name: str) -> None:
+    """A kernel of this name is installed here; behind a gateway (JUPYTER_GATEWAY_URL) only its jobs can tell.
+
+    Raises:
+        DataError: there is none; the sentence lists those that there are.
+    """
+    from jupyter_client.kernelspec import KernelSpecManager
+
+    known = sorted(KernelSpecManager().find_kernel_specs())
+    if not os.environ.get("JUPYTER_GATEWAY_URL") and name not in known:
+        raise DataError(f'there is no Jupyter kernel "{name}" here, only {", ".join(known)}; install it first '
+                        "(docs/cluster.md), or leave KERNEL out")  # fmt: skip
 
 
 def _tell(study: Study, *, nothing_to_do: bool) -> None:

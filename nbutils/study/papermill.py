@@ -1,14 +1,18 @@
 """papermill's command line, started in one second instead of four: `python -m nbutils.study.papermill IN OUT …`.
 
 The grid starts it for every run and every analysis, so the seconds count. What it writes names no folder of this
-machine. Text goes in by `-r NAME VALUE`, which is never read as a number, a truth value or YAML.
+machine. Text goes in by `-r NAME VALUE`, which is never read as a number, a truth value or YAML. Where
+JUPYTER_GATEWAY_URL is set, the kernel is one of that gateway or Jupyter server.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 # jsonschema's check of international web addresses builds a grammar for 3 s on import and is optional; a notebook's
 # schema asks for no such check.
@@ -27,6 +31,8 @@ KernelManager.transport_encryption.default_value = "auto"
 
 def main() -> None:
     """Execute a notebook as papermill does, take the folders of this machine out of it, and note its hash beside it."""
+    if os.environ.get("JUPYTER_GATEWAY_URL"):
+        _use_gateway()
     try:
         papermill(prog_name="papermill")
     finally:
@@ -37,6 +43,29 @@ def main() -> None:
                 nbformat.write(notebook, file)
             with written_whole(_mark(written)) as file:
                 file.write(_hash(written))
+
+
+def _use_gateway() -> None:
+    """Let papermill start its kernels at the gateway or Jupyter server that the environment names."""
+    import websocket
+    from jupyter_server.gateway.managers import GatewayClient, GatewayKernelManager
+    from papermill.engines import NBClientEngine, papermill_engines
+
+    client = GatewayClient.instance()
+    if client.auth_token:  # which jupyter_server sends with requests and forgets on opening the kernel's channels
+        header = [f"{client.auth_header_key}: {client.auth_scheme} {client.auth_token}"]
+        websocket.create_connection = partial(websocket.create_connection, header=header)
+
+    class Remote(GatewayKernelManager):
+        async def start_kernel(self, **options: Any) -> None:
+            await super().start_kernel(**options | {"kernel_name": self.kernel_name})  # nbclient does not pass it on
+
+    class Engine(NBClientEngine):
+        @classmethod
+        def execute_managed_notebook(cls, *arguments: Any, **options: Any) -> Any:
+            return super().execute_managed_notebook(*arguments, **options, kernel_manager_class=Remote)
+
+    papermill_engines.register(None, Engine)
 
 
 def as_executed(path: Path) -> bool:

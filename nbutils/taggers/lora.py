@@ -34,7 +34,6 @@ from nbutils.files import DataError
 from nbutils.taggers import PROMPTS, checksums, token_head
 from nbutils.taggers.bert import BertTagger
 from nbutils.taggers.copying.decode import Copier, SharedPrefix, TagTokens, decode, shared_prefix
-from nbutils.taggers.copying.mentions import Mentions
 from nbutils.taggers.copying.scorer import without_adapter
 from nbutils.taggers.models import HOLE, around, load_adapter, load_causal, memory_hint, with_adapter
 from nbutils.taggers.offsets import Encoded, encode_with_offsets
@@ -65,31 +64,26 @@ class LoraTagger:
         size = self.settings.decode_batch_size
         self.model.eval()
         prompts = [prompt_ids(self.tokenizer, self.settings.prompt, p.encoded, self.settings.labels) for p in pieces]
-        mentions = Mentions()
         with folded(self.model):
             prefix = shared_prefix(self.model, prompts)  # the instruction: computed once, not for every batch
             for first in tqdm(range(0, len(order), size), disable=not progress, desc="tagging", unit="batch"):
                 batch = order[first : first + size]
-                tagged = self._tag([pieces[n] for n in batch], [prompts[n] for n in batch], prefix, mentions)
+                tagged = self._tag([pieces[n] for n in batch], [prompts[n] for n in batch], prefix)
                 for n, entities in zip(batch, tagged, strict=True):
                     of_document[pieces[n].document] += pieces[n].decided(entities)
         # Two windows may disagree where they meet.
         return [Prediction(d.id, without_overlaps(e)) for d, e in zip(documents, of_document, strict=True)]
 
     def _tag(
-        self, pieces: Sequence[Piece], prompts: Sequence[Sequence[int]], prefix: SharedPrefix, mentions: Mentions
+        self, pieces: Sequence[Piece], prompts: Sequence[Sequence[int]], prefix: SharedPrefix
     ) -> list[list[Entity]]:
-        guesses = [mentions.guess(piece.text) for piece in pieces]
         copiers = [Copier(self.tags, piece.text, piece.encoded) for piece in pieces]
         longest = max(map(len, prompts))
         fix = f"lower decode_batch_size to {max(len(pieces) // 2, 1)} or lower max_length"
         with memory_hint(f"tagging batches of {len(pieces)} × {longest:,} prompt tokens", fix):
-            decoded = decode(self.model, prompts, copiers, prefix=prefix, guesses=guesses)
+            decoded = decode(self.model, prompts, copiers, prefix=prefix)
         self.used += Tokens(sum(map(len, prompts)), sum(len(tokens) for tokens, _ in decoded))
-        tagged = [c.read(*out) for c, out in zip(copiers, decoded, strict=True)]
-        for piece, guessed, entities in zip(pieces, guesses, tagged, strict=True):
-            mentions.learn(piece.text, guessed, entities)
-        return tagged
+        return [c.read(*out) for c, out in zip(copiers, decoded, strict=True)]
 
     def save(self, folder: str | Path) -> None:
         """The adapter (safetensors), the tokenizer and the settings; the base model stays where it is."""

@@ -1,8 +1,5 @@
 """What a run costs, as its record says, and the arithmetic floor, as a pocket calculator says."""
 
-import json
-import random
-
 import pandas as pd
 import pytest
 
@@ -113,41 +110,3 @@ def test_copy_decoding_needs_two_passes_an_entity_and_one_a_window():
     row = floor_table(8e9, 2, H100, NOTE, window=32).loc[("copy decoding", 1)]
     assert row["passes a note"] == 2 * 20 + 22 + 1
     assert row["tokens computed a note"] == 1400 + 63 * 32
-
-
-def test_the_bench_writes_json_tables_and_a_figure(tmp_path):
-    from tools.bench import write
-
-    decoding = pd.DataFrame({"shared prompt (tokens)": [0, 0], "batch": [1, 1], "speed-up": [1.0, 9.5],
-                             "method": ["HF generate, constrained", "copy decoding (ours)"]})  # fmt: skip
-    other = pd.DataFrame({"method": ["a"], "seconds": [1234.5]})
-    about = {"device": "a CPU", "torch threads": 2, "layers": 1, "hidden": 64, "vocabulary": 128_256}
-    write(tmp_path, about, {"decoding": decoding, "training": other, "scoring": other})
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["bench.json", "bench.md", "bench.png", "bench.svg"]
-    assert json.loads((tmp_path / "bench.json").read_text())["decoding"][1]["speed-up"] == 9.5
-    assert "| a | 1,234 |" in (tmp_path / "bench.md").read_text()
-
-
-def test_the_bench_scores_the_same_entities_with_three_libraries():
-    from tools.bench.others import scoring
-
-    table = scoring(60, progress=lambda line: None)
-    assert table["equal counts"].all() and len(table) == 3
-
-
-def test_the_benchs_model_tags_its_lines_as_annotated_whichever_way_it_is_decoded(monkeypatch):
-    """`teach` fits only the output layer, so every method meets a model that knows these lines by heart."""
-    from tools.bench import decoding as bench
-
-    every = bench.annotated_lines()
-    monkeypatch.setattr(bench, "annotated_lines", lambda: every[:40])
-    monkeypatch.setattr(bench, "VOCABULARY", 2_000)
-    table = bench.measure({1: 2, 2: 4}, (20,), hidden=64, layers=2, progress=lambda line: None)
-    assert (table["identical"] == table["lines"]).all()
-    assert table.groupby(["shared prompt (tokens)", "batch"])["method"].apply(set).map(len).tolist() == [6, 5]
-    lines = random.Random(0).sample(every[:40], 4)
-    whole = table[table["lines"] == 4]
-    assert (whole["entities"] == sum(len(entities) for _, entities in lines)).all()
-    passes = table.pivot(index=["shared prompt (tokens)", "batch"], columns="method", values="forwards")
-    assert (passes[bench.TOLD] <= passes[bench.REMEMBERING]).all()
-    assert (passes[bench.OURS] < passes[bench.CONSTRAINED] / 2).all()

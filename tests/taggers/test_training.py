@@ -13,6 +13,7 @@ import pytest
 import torch
 from transformers.trainer_callback import TrainerCallback
 
+from nbutils import ROOT
 from nbutils.corpus import Corpus, sentence_spans
 from nbutils.corpus.formats import write_medtxt
 from nbutils.files import DataError
@@ -363,3 +364,49 @@ def test_a_training_says_its_pace_and_its_end(micro_encoder, notes, monkeypatch,
     module.fit(notes[:9], settings, seed=0)
     said = [line for line in capsys.readouterr().err.splitlines() if "steps/s" in line]
     assert re.search(r"step 2 of 6, [\d.]+ steps/s, expected end \d\d \w+ \d\d:\d\d", said[1])
+
+
+# --- on a GPU ---------------------------------------------------------------------------------------------------------
+
+
+def spans(tagger, notes):
+    return {(p.document_id, *e.key) for p in tagger.predict(notes) for e in p.entities}
+
+
+@pytest.mark.gpu
+def test_a_bf16_training_on_a_gpu_that_was_cut_off_goes_on_from_its_checkpoint(micro_llm, notes, cut, tmp_path):
+    """On a GPU sums of the backward pass may come in another order, so a few spans may differ."""
+    module, settings = lora_system(micro_llm, bf16=True)
+    whole = module.fit(notes[:9], settings, seed=3, progress=False)
+    assert whole.model.dtype == torch.bfloat16 and whole.model.device.type == "cuda"
+    kept = {"progress": False, "checkpoints": tmp_path, "checkpoint_steps": 2}
+    cut(3)
+    with pytest.raises(Cut):
+        module.fit(notes[:9], settings, seed=3, **kept)
+    began = cut(None)
+    resumed = module.fit(notes[:9], settings, seed=3, **kept)
+    assert began == [2]
+    together, either = spans(whole, notes) & spans(resumed, notes), spans(whole, notes) | spans(resumed, notes)
+    assert either and len(together) >= 0.8 * len(either)
+
+
+@pytest.mark.gpu
+def test_a_model_in_4_bits_is_tuned_saved_and_loaded(micro_llm, notes, tmp_path):
+    bitsandbytes = pytest.importorskip("bitsandbytes")
+    module, settings = lora_system(micro_llm, bf16=True, load_in_4bit=True, train_tags=False)
+    tagger = module.fit(notes[:9], settings, seed=3, progress=False)
+    assert any(isinstance(m, bitsandbytes.nn.Linear4bit) for m in tagger.model.modules())
+    tagger.save(tmp_path / "model")
+    assert spans(lora.load(tmp_path / "model"), notes) == spans(tagger, notes)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="several processes need two GPUs")
+def test_two_processes_train_one_run(micro_encoder, notes, tmp_path):
+    plan = small_study(tmp_path, notes, micro_encoder, checkpoint_steps=2, epochs=2, batch_size=4)
+    script = tmp_path / "train.py"
+    call = f"execute(load_study({str(plan.path)!r}), 'bert', 'A', 0, runs={str(tmp_path)!r})"
+    script.write_text(f"from nbutils import execute, load_study\n{call}\n", encoding="utf-8")
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", str(script)]
+    subprocess.run(command, check=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert len(list(tmp_path.rglob("run.json"))) == 1

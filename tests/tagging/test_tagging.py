@@ -429,8 +429,14 @@ def test_a_kill_in_the_middle_leaves_whole_batches_and_the_grid_ends_the_same(ru
 
 def test_memory_does_not_grow_with_the_number_of_notes(run):
     texts = [f"発熱{k}" for k in range(10)]
-    small, large = (tagging_memory.peak_memory(run, n, texts) for n in (1_000, 10_000))
+    (_, small), (_, large) = (tagging_memory.measured(run, n, texts) for n in (1_000, 10_000))
     assert large < 1.03 * small, (small, large)
+
+
+def test_shards_are_measured_side_by_side(run, capsys):
+    assert tagging_memory.main([str(run), "--sizes", "64", "192"]) == 0
+    *sizes, memory, shards = capsys.readouterr().out.splitlines()
+    assert len(sizes) == 2 and memory.startswith("memory: ratio") and shards.startswith("2 processes:")
 
 
 def test_the_survey_tells_notes_apart_by_id_text_and_order(tmp_path):

@@ -14,14 +14,13 @@ from typing import Any
 
 import torch
 
-from nbutils.corpus import Entity
 from nbutils.files import DataError
 from nbutils.taggers.copying.automaton import Copier, Node, TagTokens
 from nbutils.taggers.copying.scorer import Choice, Draft, SharedPrefix, scoring, shared_prefix
 
 __all__ = ["Copier", "SharedPrefix", "TagTokens", "decode", "shared_prefix"]
 
-# Draft tokens of a text in a pass, before they are doubled: least, most, and how many of a whole batch are still cheap.
+# Draft tokens of a text in a pass: least, most, and how many of a whole batch are still cheap.
 # A CPU is soon busy, and then a rejected draft costs; a GPU reads its weights in the time of some hundred tokens.
 WINDOWS = {"cpu": (4, 16, 64), "cuda": (16, 64, 512)}
 
@@ -34,7 +33,6 @@ class _Row:
     node: Node
     pending: list[int]  # written (or prompt) tokens that the model has not seen
     position: int  # tokens that the model has seen and that stand
-    guess: dict[Node, int] = field(default_factory=dict)  # where a tag is guessed: the token to draft
     tokens: list[int] = field(default_factory=list)
     log_probs: list[float] = field(default_factory=list)
 
@@ -51,7 +49,6 @@ def decode(
     *,
     window: int | None = None,
     prefix: SharedPrefix | None = None,
-    guesses: Sequence[Sequence[Entity]] | None = None,
 ) -> list[tuple[list[int], list[float]]]:
     """Greedy constrained decoding of one batch.
 
@@ -59,11 +56,9 @@ def decode(
         model: a causal LM, with or without a PEFT adapter, in evaluation mode.
         prompts: token ids before the answer, one list a text, none empty.
         copiers: what each answer may be.
-        window: least number of draft tokens of a text in one pass, doubled as long as all drafts are accepted. None:
-            by the device and the number of unfinished texts.
+        window: least number of draft tokens of a text in one pass. None: by the device and the number of unfinished
+            texts.
         prefix: of `shared_prefix`, when more batches begin with it; else what these prompts share is computed here.
-        guesses: entities that each text may hold (`mentions`). A right one saves passes, a wrong one costs some;
-            what is written stays the same.
 
     Returns:
         For each text the tokens written and the log-probability of each under the constrained distribution
@@ -77,13 +72,10 @@ def decode(
     if any(tuple(p[:n_shared]) != prefix.tokens or len(p) == n_shared for p in prompts):
         raise DataError("a prompt does not begin with the shared prefix and go on; compute the prefix from all prompts")
     rows = [_Row(c, c.start, list(p[n_shared:]), n_shared) for c, p in zip(copiers, prompts, strict=True)]
-    for row, entities in zip(rows, guesses or (), strict=guesses is not None):
-        row.guess = _guess(row.copier, entities) if entities else {}
     live = [row for row in rows if not row.finished]
-    growth = 1
     with scoring(model, prefix, len(live)) as scorer:
         while live:
-            least = growth * (window or _window(scorer.device, len(live)))
+            least = window or _window(scorer.device, len(live))
             trials = [(n, way) for n, row in enumerate(live) for way in row.copier.ways(row.node)]
             width = max(len(live[n].pending) + len(way) for n, way in trials) + least - 1  # the last one is not fed
             drafts = [_draft(live[n], way, width - len(live[n].pending) + 1) for n, way in trials]
@@ -91,8 +83,8 @@ def decode(
             pending = [live[n].pending for n, _ in trials]
             choices = scorer.score(pending, [live[n].position for n, _ in trials], drafts)
             best = _best_trials([n for n, _ in trials], drafts, choices)
-            wholly = [_accept(live[trials[k][0]], drafts[k], choices[k]) for k in best]
-            growth = 2 * growth if all(wholly) else 1
+            for k in best:
+                _accept(live[trials[k][0]], drafts[k], choices[k])
             scorer.select([k for k in best if not live[trials[k][0]].finished])
             live = [row for row in live if not row.finished]
     return [(row.tokens, row.log_probs) for row in rows]
@@ -104,29 +96,15 @@ def _window(device: torch.device, n_live: int) -> int:
     return min(max(cheap // n_live, least), most)
 
 
-def _guess(copier: Copier, entities: Sequence[Entity]) -> dict[Node, int]:
-    """The tokens that write these entities, wherever they are not the text's own next one."""
-    guess: dict[Node, int] = {}
-    node = copier.start
-    for token in copier.write(entities):
-        allowed = copier.steps(node)
-        if token not in allowed:  # a mention that cannot be tagged here, beside characters without tokens
-            break
-        if token != next(iter(allowed)):
-            guess[node] = token
-        node = allowed[token]
-    return guess
-
-
 def _draft(row: _Row, way: Sequence[int], length: int) -> Draft:
-    """The next tokens (behind `way`) if only guessed tags come, each with what else would be allowed in its place.
+    """The next tokens (behind `way`) if no other tag comes, each with what else would be allowed in its place.
 
     As long as the widest row of the batch, since shorter ones would be padded and cost as much.
     """
     draft: Draft = []
     node = row.node
     while len(draft) < length and (allowed := row.copier.steps(node)):
-        token = way[len(draft)] if len(draft) < len(way) else row.guess.get(node, next(iter(allowed)))
+        token = way[len(draft)] if len(draft) < len(way) else next(iter(allowed))
         draft.append((token, allowed))
         node = allowed[token]
     return draft
@@ -142,8 +120,8 @@ def _best_trials(owners: list[int], drafts: list[Draft], choices: list[list[Choi
     return [k for _, k in best.values()]
 
 
-def _accept(row: _Row, draft: Draft, choices: list[Choice]) -> bool:
-    """Take the draft up to the model's first other choice, and that choice; whether all of the draft was taken."""
+def _accept(row: _Row, draft: Draft, choices: list[Choice]) -> None:
+    """Take the draft up to the model's first other choice, and that choice."""
     row.position += len(row.pending)
     before = len(row.tokens)
     for (token, allowed), (chosen, log_prob) in zip(draft, choices, strict=True):
@@ -155,10 +133,8 @@ def _accept(row: _Row, draft: Draft, choices: list[Choice]) -> bool:
     # The last token taken is a choice that was not fed, or the end of the draft, which was not fed either.
     row.position += len(row.tokens) - before - 1
     row.pending = row.tokens[-1:]
-    wholly = chosen == token
     while len(allowed := row.copier.steps(row.node)) == 1:  # forced: the rest of a tag, a closing tag before the end
         token, row.node = next(iter(allowed.items()))
         row.tokens.append(token)
         row.log_probs.append(0.0)
         row.pending.append(token)
-    return wholly

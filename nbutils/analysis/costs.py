@@ -70,6 +70,38 @@ def by_system(study: Study, costs: pd.DataFrame) -> pd.DataFrame:
     return grouped.loc[order].rename(index={name: study.systems[name].title for name in order})
 
 
+def one_pass_or_many(results: Results, costs: pd.DataFrame, scores: pd.DataFrame, *, window: int = 32) -> pd.DataFrame:
+    """Systems that read tokens, by the form of their answer: F1 in- and out-of-domain, passes, time; medians of runs.
+
+    Who labels tokens reads a note in one pass; who rewrites it takes a pass for each token that it writes, or, with
+    copy decoding, at most 2 · entities + ⌈tokens / window⌉ + 1 (docs/copy_decoding.md). That is for a note at once:
+    lines and notes in a batch share passes. Of an endpoint nobody here knows the passes (nan).
+
+    Args:
+        costs: of `cost_table`; scores: of `main_result.score_runs`.
+    """
+    key = ["system", "train", "seed"]
+    f1 = scores.pivot_table(index=key, columns="setting", values="f1").reindex(columns=["ID", "OOD"])
+    n_found = scores.groupby(key)["n_predicted"].sum()
+    settings = {(r.system, r.train, r.seed): r.record.get("settings", {}) for r in results.runs}
+    notes = {(r.system, r.train, r.seed): r.record.get("tokens", {}).get("notes", np.nan) for r in results.runs}
+    rows = []
+    for row in costs[costs["tokens read (a note)"].notna()].to_dict("records"):
+        run = tuple(row[name] for name in key)
+        written, how = row["tokens written (a note)"], settings[run]
+        bound = 2 * n_found[run] / notes[run] + np.ceil(written / window) + 1
+        free = how.get("decoding") == "free"
+        passes = np.nan if how.get("endpoint") else 1 if not written else written if free else bound
+        rows.append({
+            "system": results.study.systems[row["system"]].title, "answer": "rewrites" if written else "labels tokens",
+            "F1 ID (%)": f1.loc[run, "ID"], "F1 OOD (%)": f1.loc[run, "OOD"], "passes (a note, at most)": passes,
+            "tokens read (a note)": row["tokens read (a note)"], "tokens written (a note)": written,
+            "ms per 1,000 characters": row["ms per 1,000 characters"], "training (s)": row["training (s)"],
+        })  # fmt: skip
+    table = pd.DataFrame(rows)
+    return table.groupby(["answer", "system"], sort=False).median() if rows else table
+
+
 def _quantile(values: np.ndarray, q: float) -> float:
     return float(np.quantile(values, q)) if values.size else float("nan")
 

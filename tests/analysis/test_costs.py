@@ -1,5 +1,8 @@
 """What a run costs, as its record says, and the arithmetic floor, as a pocket calculator says."""
 
+import math
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
@@ -7,7 +10,7 @@ from nbutils import ROOT, figures
 from nbutils.analysis import costs
 from nbutils.analysis.costs import Gpu, NoteShape, floor_table
 from nbutils.corpus import Document, Prediction
-from nbutils.study.file import load_study
+from nbutils.study.file import Study, System, load_study
 from nbutils.study.results import Results
 from nbutils.study.runs import Run, latency, model_size
 
@@ -110,3 +113,28 @@ def test_copy_decoding_needs_two_passes_an_entity_and_one_a_window():
     row = floor_table(8e9, 2, H100, NOTE, window=32).loc[("copy decoding", 1)]
     assert row["passes a note"] == 2 * 20 + 22 + 1
     assert row["tokens computed a note"] == 1400 + 63 * 32
+
+
+def test_who_labels_tokens_takes_one_pass_and_who_writes_at_most_as_many_as_copying_needs():
+    def run(system, answer, **settings):
+        tokens = {"notes": 10, "prompt": 1000, "answer": answer}
+        record = {"system": system, "train": "A", "seed": 0, "tokens": tokens, "settings": settings}
+        return Run(Path(system), record | {"latency": {"seconds": [0.5], "characters": [100]}})
+
+    systems = {name: System(name, "lora", (0,), {}, name.upper()) for name in ("label", "copy", "free", "far", "crf")}
+    study = Study("s", {}, systems, train=("A",), evaluate=("A", "B"), seeds=(0,))
+    runs = [run("label", 0), run("copy", 1010), run("free", 1010, decoding="free"), run("far", 1010, endpoint="x")]
+    runs.append(Run(Path("crf"), {"system": "crf", "train": "A", "seed": 0}))
+    place = {"train": "A", "seed": 0, "precision": 1, "recall": 1, "n_gold": 50, "n_predicted": 15}
+    scores = pd.DataFrame([
+        {"system": name, "evaluate": e, "setting": s, "f1": f1} | place
+        for name in systems for e, s, f1 in (("A", "ID", 60.0), ("B", "OOD", 40.0))
+    ])  # fmt: skip
+    results = Results(study, {}, runs)
+    table = costs.one_pass_or_many(results, costs.cost_table(results, scores), scores).reset_index("answer")
+    passes = table["passes (a note, at most)"]
+    assert list(table.index) == ["LABEL", "COPY", "FREE", "FAR"]  # a CRF reads no tokens
+    assert passes["LABEL"] == 1 and passes["FREE"] == 101 and math.isnan(passes["FAR"])
+    assert passes["COPY"] == 2 * 3 + 4 + 1  # 30 entities and 1,010 tokens in 10 notes; ⌈101 / 32⌉ = 4
+    assert list(table["answer"]) == ["labels tokens"] + 3 * ["rewrites"]
+    assert list(table.loc["COPY", ["F1 ID (%)", "F1 OOD (%)", "ms per 1,000 characters"]]) == [60, 40, 5000]

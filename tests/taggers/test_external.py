@@ -3,9 +3,12 @@
 import json
 import stat
 from dataclasses import replace
+from xml.etree import ElementTree
 
 import pytest
+from conftest import JMED, needs_jmed, whole_corpus
 
+from nbutils import ROOT
 from nbutils.analysis import main_result
 from nbutils.corpus import Corpus, Document, Entity, text_hash
 from nbutils.corpus.formats import FORMATS, read_corpus, write_corpus, write_medtxt
@@ -16,6 +19,7 @@ from nbutils.study.corpora import open_corpus, split
 from nbutils.study.execute import execute
 from nbutils.study.file import load_study
 from nbutils.study.results import open_results
+from nbutils.study.systems import settings
 from nbutils.taggers import external, load
 from nbutils.taggers.settings import ExternalSettings
 
@@ -193,3 +197,58 @@ def test_private_notes_are_their_owners_alone(study, tmp_path, notes):
     assert main(["notes", str(study.path), str(tmp_path / "out")]) == 0
     assert stat.S_IMODE((tmp_path / "out" / "B.jsonl").stat().st_mode) == 0o600
     assert Entity(0, 1) not in read_corpus(tmp_path / "out" / "B.jsonl", "jsonl", "B", unannotated=True).documents
+
+
+# --- GiNZA's predictions, as they lie in the repository ---------------------------------------------------------------
+
+GINZA = ROOT / "data" / "external" / "ginza"
+
+
+def positive_spans():
+    """The spans of positive diseases in the bundled notes, read without our reader."""
+    for path in (ROOT / "data" / "pn").glob("*.xml"):
+        for article in ElementTree.parse(path).getroot().iter("article"):
+            at, spans = len(article.text or ""), set()
+            for tag in article:
+                if (tag.tag, tag.get("certainty")) == ("d", "positive"):
+                    spans.add((at, at + len(tag.text)))
+                at += len(tag.text) + len(tag.tail or "")
+            yield article.get("id"), spans
+
+
+def counted(gold, name):
+    """Gold spans, predicted spans, and those that are both."""
+    rows = {row["id"]: row for row in map(json.loads, (GINZA / f"{name}.jsonl").read_text().splitlines())}
+    found = {note: {(e["start"], e["end"]) for e in rows[note]["entities"]} for note in gold}
+    totals = [sum(map(len, spans.values())) for spans in (gold, found)]
+    return (*totals, sum(len(gold[note] & found[note]) for note in gold))
+
+
+def row_of_ginza(monkeypatch, name):
+    monkeypatch.setenv("JMED_LLM_DIR", str(JMED))
+    study = load_study(ROOT / "studies" / "small.yaml")
+    corpus = open_corpus(study, name)
+    tagger = external.fit([], settings(study, study.systems["ginza"], "CR"))
+    scores = exact_scores(corpus, tagger.predict(corpus))
+    return scores.n_gold, scores.n_predicted, scores.matched_gold
+
+
+def test_the_row_of_the_bundled_notes_has_the_counts_of_an_independent_script(monkeypatch):
+    assert row_of_ginza(monkeypatch, "PN") == counted(dict(positive_spans()), "PN") == (514, 293, 108)
+
+
+@needs_jmed
+@pytest.mark.parametrize(
+    ("name", "file", "counts"), [("CR", "CRNER", (1986, 1087, 439)), ("NR", "NRNER", (3845, 1319, 562))]
+)
+def test_the_rows_of_public_notes_have_the_counts_of_an_independent_script(name, file, counts, monkeypatch):
+    gold = {d.id: {(e.start, e.end) for e in d.entities} for d in whole_corpus(file)}
+    assert row_of_ginza(monkeypatch, name) == counted(gold, name) == counts
+
+
+def test_no_text_of_a_note_lies_beside_the_predictions():
+    for path in GINZA.glob("*.jsonl"):
+        assert path.read_bytes().isascii()
+        for row in map(json.loads, path.read_text().splitlines()):
+            assert set(row) == {"id", "text_hash", "entities"}
+            assert all(set(e) == {"start", "end", "label"} for e in row["entities"])

@@ -51,7 +51,7 @@ def test_every_architecture_file_names_its_source_and_builds():
 
 
 def test_the_studies_of_real_models_use_architectures_that_are_known():
-    for name in ("paper", "laptop"):
+    for name in ("paper", "laptop", "today"):
         for model, _ in models_of(load_study(ROOT / "studies" / f"{name}.yaml")):
             assert plan.architecture(model)["config"]
 

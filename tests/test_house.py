@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "study": {"files", "privacy", "corpus", "taggers", "prompting"},
     "tagging": {"files", "privacy", "corpus", "taggers", "prompting", "study"},
     "views": {"files", "privacy", "corpus", "study"},
-    "analysis": {"files", "privacy", "corpus", "scoring", "taggers", "prompting", "study"},
+    "analysis": {"files", "privacy", "corpus", "scoring", "taggers", "prompting", "study", "tagging"},
     "figures": {"files", "privacy", "corpus", "scoring", "study", "analysis"},
 }
 # What starts the package besides the notebooks: the grid, `make tag`, and what both call as a command.
@@ -34,8 +34,8 @@ SURFACE = {
         "settings", "split",
     },
     "nbutils.analysis": {
-        "agreement", "calibration", "costs", "cross_fitting", "errors", "exploration", "generalisation", "main_result",
-        "misses", "paper", "power", "significance", "stratification",
+        "agreement", "calibration", "choosing", "codes", "costs", "cross_fitting", "errors", "exploration",
+        "generalisation", "main_result", "misses", "paper", "power", "significance", "stratification",
     },
     "nbutils.prompting": {"markup", "tagger"},
     "nbutils.prompting.prompts": {"build_prompt", "prompt_string"},

@@ -5,7 +5,7 @@ import pytest
 
 from nbutils import ROOT
 from nbutils.analysis import choosing
-from nbutils.corpus import Corpus
+from nbutils.corpus import Corpus, Document, Entity, Prediction
 from nbutils.corpus.formats import read_corpus
 
 
@@ -57,3 +57,11 @@ def test_the_sentence_follows_the_interval():
     noisy.loc[(noisy["document"] == "n7") & (noisy["regime"] == "expected"), "matched"] += 1
     table = choosing.choosing_table(noisy)
     assert table["choosing adds (points)"].iloc[0] == pytest.approx(20.5) and "choosing paid" in choosing.verdict(table)
+
+
+def test_a_ranking_of_private_notes_names_none_of_them():
+    notes = tuple(Document(f"山田-{k}", "発熱あり" * (k + 1), (Entity(0, 2),)) for k in range(3))
+    predictions = [Prediction(d.id, (Entity(0, 2, score=0.5),) if d.id.endswith("0") else ()) for d in notes]
+    table = choosing.ranking(Corpus("p", notes, private=True), predictions, 3)
+    assert table["note"].str.fullmatch(r"note \d").all() and "山田" not in table.to_string()
+    assert table.set_index("note").loc["note 1", "true F1 (%)"] == 100

@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "study": {"files", "privacy", "corpus", "scoring", "taggers", "prompting"},
     "tagging": {"files", "privacy", "corpus", "scoring", "taggers", "prompting", "study"},
     "views": {"files", "privacy", "corpus", "study"},
-    "analysis": {"files", "privacy", "corpus", "scoring", "taggers", "prompting", "study"},
+    "analysis": {"files", "privacy", "corpus", "scoring", "taggers", "prompting", "study", "tagging"},
     "figures": {"files", "privacy", "corpus", "scoring", "study", "analysis"},
 }
 # What starts the package besides the notebooks: the grid, `make tag`, and what both call as a command.
@@ -35,7 +35,8 @@ SURFACE = {
         "settings", "split",
     },
     "nbutils.analysis": {
-        "adaptation", "agreement", "calibration", "costs", "cross_fitting", "errors", "estimates", "exploration",
+        "adaptation", "agreement", "calibration", "choosing", "codes", "costs", "cross_fitting", "errors", "estimates",
+        "exploration",
         "generalisation", "main_result", "misses", "paper", "power", "significance", "stratification",
     },
     "nbutils.prompting": {"markup", "tagger"},

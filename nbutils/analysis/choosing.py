@@ -19,11 +19,12 @@ from nbutils.analysis.generalisation import (
     made_from,
 )
 from nbutils.analysis.significance import INTERVAL
-from nbutils.corpus import Corpus, Document
+from nbutils.corpus import Corpus, Document, Prediction
 from nbutils.corpus.splits import Fold, leave_out
-from nbutils.privacy import NAMES
+from nbutils.privacy import NAMES, shown_id
 from nbutils.scoring.evaluation import Evaluation
 from nbutils.scoring.intervals import contrast
+from nbutils.scoring.spans import exact_document
 from nbutils.tagging.choose import choose
 
 WAYS = {"random": "drawn at random", "expected": "chosen: least expected F1, spread, no near-copies"}
@@ -71,7 +72,7 @@ def choosing_counts(
             tables.append(fold_counts(folds, fits, progress=False).assign(repeat=repeat))
         rows = pd.concat(tables, ignore_index=True)
         rows[["regime", "notes"]] = rows["regime"].str.split("|", expand=True)
-        return rows.astype({"notes": int})
+        return rows.drop(columns=["tagger", *COUNTS[3:]]).astype({"notes": int})
 
     return kept_or_computed(kept, made_from([target, source], asked), compute)
 
@@ -125,3 +126,15 @@ def verdict(table: pd.DataFrame) -> str:
         pays = "choosing paid" if low > 0 else "drawing paid" if high < 0 else "choosing made no clear difference"
         said.append(f"with {k} notes {pays} ({gain:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f})")
     return f"For a CRF, {'; '.join(said)}."
+
+
+def ranking(corpus: Corpus, predictions: Sequence[Prediction], k: int) -> pd.DataFrame:
+    """The `k` notes of a corpus that `make next` would choose, and their true F1 (%) beside the expected one."""
+    found = {p.document_id: p.entities for p in predictions}
+    f1 = {d.id: 100 * exact_document(d.entities, found[d.id]).f1 for d in corpus}
+    rows = [
+        {"note": shown_id(c.note), "names found": len(c.note.entities), "expected F1 (%)": 100 * c.expected_f1}
+        | {"true F1 (%)": f1[c.note.id], "why": c.why}
+        for c in choose([replace(d, entities=found[d.id]) for d in corpus], k)
+    ]
+    return pd.DataFrame(rows, index=pd.RangeIndex(1, len(rows) + 1, name="rank"))

@@ -85,7 +85,8 @@ def _who_loses_less(rows: pd.DataFrame, first: str, second: str, margin: float) 
     row = rows.iloc[0]
     same = row.get(f"p within ±{margin:g}", 1) < 0.05
     main = f"equivalent within ±{margin:g} points" if same else next(iter(verdicts.values()))
-    text = f"difference of Δ {_points(row, 'value')} points, p {row['p (Holm)']:.3f}: {main}."
+    p = "p < 0.001" if row["p (Holm)"] < 0.001 else f"p {row['p (Holm)']:.3f}"
+    text = f"difference of Δ {_points(row, 'value')} points, {p}: {main}."
     others = "; ".join(f"{scale}: {verdict}" for scale, verdict in list(verdicts.items())[1:])
     depends = "depends on the scale" if len(set(verdicts.values())) > 1 else "is the same on each scale"
     return f"{text} The verdict {depends} ({others})."

@@ -167,6 +167,7 @@ def test_the_answer_names_every_counted_system_and_the_scales(demo):
     text = main_result.answer(results.study, evaluated)
     assert all(results.study.systems[name].title in text for name in ("crf", "bert", "lora"))
     assert "on each scale" in text or "depends on the scale" in text
+    assert "p < 0.001" in text and "p 0.000" not in text
 
 
 def test_a_cluster_that_no_note_names_is_refused_with_the_nearest(demo):

@@ -2,12 +2,16 @@
 
 import ast
 import re
+from dataclasses import replace
+from functools import partial
 
 import matplotlib.pyplot as plt
 import nbformat
 import pytest
 
-from nbutils import ROOT
+from nbutils import ROOT, execute
+from nbutils.corpus import Corpus
+from nbutils.taggers.settings import CrfSettings
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
@@ -84,12 +88,51 @@ def test_what_a_solution_imports_exists(notebook):
                 exec(ast.unparse(node), {})
 
 
-@pytest.mark.parametrize("name", ["00_reading_the_paper", "01_data_exploration"])
-def test_the_code_of_solutions_runs_in_the_notebooks_that_need_no_runs(name):
-    cells = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+def names_in(code: str, how: type) -> set[str]:
+    """The names that a piece of code reads (`ast.Load`) or assigns and imports (`ast.Store`)."""
+    tree = ast.parse(code)
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, how)}
+    if how is ast.Store:
+        imports = [
+            alias for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom) for alias in node.names
+        ]
+        names |= {(alias.asname or alias.name).split(".")[0] for alias in imports}
+    return names
+
+
+def needed_for(codes: list[str], cells: list[str]) -> list[str]:
+    """The cells, in order, that make what a piece of code uses; training is in them only where it is used."""
+    wanted, chosen = set().union(*(names_in(code, ast.Load) for code in codes)), []
+    for cell in reversed(cells):
+        if wanted & names_in(cell, ast.Store):
+            wanted |= names_in(cell, ast.Load)
+            chosen.append(cell)
+    return chosen[::-1]
+
+
+def test_solutions_run_after_the_cells_that_they_use_and_give_the_number_that_they_print(notebook, tmp_path):
+    """Every solution of every notebook, on its parameters; a CRF trains for a few steps only."""
+    cells = [cell.source for cell in code_cells(notebook)]
     names = {"display": lambda *_: None}
-    for code in [c.source for c in code_cells(cells)][:-1] + solution_code(cells):
-        exec(code, names)
+    for cell in needed_for(solution_code(notebook), cells):
+        exec(cell, names)
+        if "execute" in names:
+            names["execute"] = partial(execute, runs=tmp_path, progress=False)
+        if isinstance(names.get("chosen"), CrfSettings):
+            names["chosen"] = replace(names["chosen"], iterations=3)
+            parts = names.get("parts", {})
+            names["parts"] = {name: Corpus(name, part.documents[:15]) for name, part in parts.items()}
+    for one in exercises(notebook):
+        for code in re.findall(r"```python\n(.*?)```", one, re.DOTALL):
+            *first, last = ast.parse(code).body
+            exec(compile(ast.Module(first, []), "solution", "exec"), names)
+            if isinstance(last, ast.Expr):
+                value = eval(compile(ast.Expression(last.value), "solution", "eval"), names)
+                printed = re.findall(r"\d+\.\d+", one.rpartition("```")[2])
+                if isinstance(value, float) and printed:
+                    assert any(f"{value:.{len(number.partition('.')[2])}f}" == number for number in printed), value
+            else:
+                exec(compile(ast.Module([last], []), "solution", "exec"), names)
     plt.close("all")
 
 

@@ -253,8 +253,9 @@ def _lines(study: Study, answers: Sequence[tuple[str, str, str]], still: int) ->
     yield f"# TRIPOD-LLM: {study.title or study.name}"
     yield ""
     yield (
-        f"Filled from the study file and its runs; {still} of {len(answers)} items are for its authors to report. Items "
-        "by number, in our words, after Gallifant et al. 2025 (doi:10.1038/s41591-024-03425-5); submit the official form."
+        f"Filled from the study file and its runs; {still} of {len(answers)} items are for its authors to report. "
+        "Numbers of items after Gallifant et al. 2025 (doi:10.1038/s41591-024-03425-5), words ours: submit the official "
+        "form."
     )
     yield ""
     yield "| item | about | answer |"

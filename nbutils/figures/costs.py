@@ -5,22 +5,36 @@ from __future__ import annotations
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from nbutils.figures.style import MARKERS, system_styles, use_style
+from nbutils.analysis.significance import FLOOR
+from nbutils.figures.style import legend_and_caption, marker, plain, system_styles, titles_of, use_style
 from nbutils.study.file import Study
 
 
 def score_against_cost(study: Study, table: pd.DataFrame, cost: str) -> Figure:
-    """F1 of every run against a cost, training beside inference. Needs `costs.cost_table`; a log scale of cost."""
+    """F1 of every run against a cost, training beside inference. Needs `costs.cost_table`; a log scale of cost.
+
+    Systems that find nothing, and those without such a cost, are named below and not drawn.
+    """
     use_style()
-    figure, axes = plt.subplots(figsize=(7, 4.2))
+    best = table.groupby("system")["mean F1 (%)"].max()
+    nothing = set(best.index[best < FLOOR])
+    without = set(best.index[table.groupby("system")[cost].max().reindex(best.index).fillna(0) <= 0]) - nothing
+    figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
     for k, (name, (colour, _)) in enumerate(system_styles(study).items()):
-        mine = table[table["system"] == name]
-        axes.scatter(mine[cost], mine["mean F1 (%)"], color=colour, marker=MARKERS[k % len(MARKERS)], s=60,
-                     edgecolor="black", linewidth=0.4, label=study.systems[name].title)  # fmt: skip
-    best = table.sort_values("mean F1 (%)").iloc[-1] if len(table) else None
-    title = "F1 against cost" if best is None else f"{study.systems[best['system']].title} has the highest F1"
+        rows = table[(table["system"] == name) & (name not in nothing | without)]
+        if len(rows):
+            axes.scatter(rows[cost], rows["mean F1 (%)"], color=colour, marker=marker(k), s=60, edgecolor="black",
+                         linewidth=0.4, label=plain(study.systems[name].title))  # fmt: skip
     axes.set(xscale="log", xlabel=cost, ylabel="exact F1, mean over evaluation corpora (%)", ylim=(-3, 103))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    drawn = best.drop(list(nothing | without))
+    title = "F1 against cost" if drawn.empty else f"{plain(study.systems[drawn.idxmax()].title)} has the highest F1"
     axes.set_title(title, loc="left")
-    axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
+    notes = [study.caption, f"Not drawn (F1 near 0): {titles_of(study, nothing)}." if nothing else "",
+             f"Not drawn (no such cost): {titles_of(study, without)}." if without else ""]  # fmt: skip
+    legend_and_caption(figure, axes, "\n".join(filter(None, notes)))
     return figure

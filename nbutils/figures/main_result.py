@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from nbutils.analysis.significance import INTERVAL, WIDER
 from nbutils.figures.style import (
-    MARKERS,
     legend_and_caption,
+    marker,
     plain,
     system_dots,
     system_styles,
@@ -107,7 +107,7 @@ def precision_recall(study: Study, table: pd.DataFrame) -> Figure:
             if name in drawn:
                 rows = table.query("system == @name and train == @train and evaluate == @evaluate")
                 axes.plot(
-                    rows["recall"], rows["precision"], color=colour, marker=MARKERS[k % len(MARKERS)], markersize=4,
+                    rows["recall"], rows["precision"], color=colour, marker=marker(k), markersize=4,
                     markeredgecolor="black", markeredgewidth=0.3, label=plain(study.systems[name].title),
                 )  # fmt: skip
         axes.set_title(f"{train} → {evaluate}", loc="left", fontsize=11)

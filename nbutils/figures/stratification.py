@@ -60,7 +60,7 @@ def overview(corpus: Corpus) -> Figure:
     axes.annotate(f"{column_key}-based: mean of a column", (2, -0.5), (0, 6), textcoords="offset points", ha="center",
                   fontsize=10, color="#D55E00")  # fmt: skip
     notes = "one note" if len(corpus) == cells.size else f"{len(corpus)} notes in {cells.size} cells"
-    n_cells = f"{n_rows} {row_key}s × {n_columns} {column_key}s, {notes}" + (" a cell" if notes == "one note" else "")
+    n_cells = f"{n_rows} {row_key}s × {n_columns} {column_key}s, {notes}" + (" per cell" if notes == "one note" else "")
     axes.set_title(plain(f"{corpus.name}: {n_cells}"), loc="left", pad=26)
     axes.set(xlabel="", ylabel="")
     figure.colorbar(image, ax=axes, label="entities in the note", pad=0.19, shrink=0.8)

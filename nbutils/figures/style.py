@@ -33,8 +33,18 @@ def use_style() -> None:
 
 
 def system_styles(study: Study) -> dict[str, tuple[str, str]]:
-    """(colour, hatch) of each system, by its place in the study file."""
-    return {name: (COLOURS[k % len(COLOURS)], HATCHES[k % len(HATCHES)]) for k, name in enumerate(study.systems)}
+    """(colour, hatch) of each system, by its place in the study file; no two are the same."""
+    return {name: (COLOURS[k % len(COLOURS)], HATCHES[_turned(k)]) for k, name in enumerate(study.systems)}
+
+
+def marker(k: int) -> str:
+    """The marker of the system at place `k` of the study file, which goes with its colour."""
+    return MARKERS[_turned(k)]
+
+
+def _turned(k: int) -> int:
+    """Where colours begin again, hatches and markers are one further."""
+    return (k + k // len(COLOURS)) % len(COLOURS)
 
 
 def save_figure(figure: Figure, study: Study, name: str) -> None:
@@ -94,7 +104,7 @@ def system_dots(axes: Axes, study: Study, rows: pd.DataFrame, value: str, titles
             if WIDER[0] in row:
                 axes.plot(row[WIDER].astype(float), [y, y], color=colour, linewidth=1)
             axes.plot(row[INTERVAL].astype(float), [y, y], color=colour, linewidth=3)
-            axes.plot(row[value], y, MARKERS[k % len(MARKERS)], color=colour, markersize=8, markeredgecolor="black")
+            axes.plot(row[value], y, marker(k), color=colour, markersize=8, markeredgecolor="black")
     axes.set_yticks(range(len(titles)), [plain(title) for title in titles])
     axes.set_ylim(len(titles) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)

@@ -337,7 +337,7 @@ def test_the_heat_map_writes_every_note_and_leaves_missing_ones_blank(chosen):
 
 def test_the_overview_is_drawn_from_the_corpus():
     figure = figures.stratification.overview(Corpus("PN", crossed(4, 3)))
-    assert "PN: 4 physicians × 3 cases, one note a cell" in texts(figure)
+    assert "PN: 4 physicians × 3 cases, one note per cell" in texts(figure)
 
 
 def test_a_private_grid_numbers_its_cases_whose_covered_titles_look_alike():

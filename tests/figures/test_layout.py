@@ -1,0 +1,145 @@
+"""Nothing overlaps or is cut, whatever the number of systems; one look per system; no orphan among the figures."""
+
+import re
+from dataclasses import replace
+
+import matplotlib.pyplot as plt
+import nbformat
+import pandas as pd
+import pytest
+from matplotlib.image import imread
+
+from nbutils import ROOT, figures
+from nbutils.figures.style import marker, system_styles
+from nbutils.study.file import load_study
+
+DEMO = load_study(ROOT / "studies" / "demo.yaml")
+TITLES = ["CRF (MeCab and character features)", "Tiny BERT (fine-tuned)", "小さな Llama(LoRA)", "A", "B" * 40]
+
+
+def study_of(n):
+    """The demo study with `n` systems, some with long titles."""
+    first = DEMO.systems["crf"]
+    systems = {f"s{k}": replace(first, name=f"s{k}", title=f"{TITLES[k % len(TITLES)]} {k}") for k in range(n)}
+    return replace(DEMO, systems=systems, compare=())
+
+
+def scores_of(study):
+    rows = [
+        {"system": name, "train": train, "evaluate": evaluate, "setting": "ID" if train == evaluate else "OOD",
+         "seed": seed, "f1": 90 - 9 * k - 20 * (train != evaluate) + seed}
+        for k, name in enumerate(study.systems) for train, evaluate in study.pairings() for seed in (0, 1)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def costs_of(study):
+    rows = [{"system": name, "F1 (%)": 80 - k, "p50 (ms a note)": 3.0 * 2**k} for k, name in enumerate(study.systems)]
+    return pd.DataFrame(rows)
+
+
+def errors_of(study):
+    titles = [s.title for s in study.systems.values()]
+    table = pd.DataFrame(5.0, index=["too short", "too long", "missed", "all"], columns=titles)
+    return table.rename_axis("false negative")
+
+
+FIGURES = {
+    "main result": lambda study: figures.main_result.main_result(study, scores_of(study), nothing=["s1"]),
+    "cost": lambda study: figures.costs.score_against_cost(study, costs_of(study), "p50 (ms a note)"),
+    "errors": lambda study: figures.errors.kinds(study, errors_of(study), nothing=["s1"]),
+}
+
+
+def boxes(figure):
+    """Where the panels (with their labels), the legend and the caption stand on the page, in pixels."""
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    (caption,) = [text for text in figure.texts if text.get_text().startswith("Tiny models")]
+    panels = {f"panel {k}": axes.get_tightbbox() for k, axes in enumerate(figure.axes)}
+    return panels | {"legend": legend.get_window_extent(), "caption": caption.get_window_extent()}
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
+
+@pytest.mark.parametrize("n", [2, 6, 9])
+@pytest.mark.parametrize("name", FIGURES)
+def test_legend_caption_and_panels_do_not_overlap(name, n):
+    placed = boxes(FIGURES[name](study_of(n)))
+    names = list(placed)
+    overlapping = [
+        (a, b)
+        for i, a in enumerate(names)
+        for b in names[i + 1 :]
+        if placed[a].padded(-1).overlaps(placed[b].padded(-1))
+    ]
+    assert not overlapping
+    assert placed["caption"].y1 <= placed["legend"].y0 + 1 < placed["panel 0"].y0  # below each other
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_what_is_saved_holds_all_of_it(name, tmp_path):
+    """The saved page is as tall as what is drawn: a caption below nine systems is not cut."""
+    figure = FIGURES[name](study_of(9))
+    placed = boxes(figure)
+    figures.style.write_figure(figure, tmp_path / "figure")
+    height, width = imread(tmp_path / "figure.png").shape[:2]
+    scale = 150 / figure.dpi
+    assert height >= scale * (placed["panel 0"].y1 - placed["caption"].y0)
+    assert width >= scale * max(box.x1 - box.x0 for box in placed.values())
+    svg = (tmp_path / "figure.svg").read_text(encoding="utf-8")
+    points_wide = float(re.search(r'width="([\d.]+)pt"', svg)[1])
+    assert points_wide / 72 == pytest.approx(width / 150, abs=0.05)  # SVG and PNG agree
+
+
+def test_a_system_that_finds_nothing_leads_no_title_and_is_named_below():
+    study = study_of(3)
+    table = costs_of(study).assign(**{"F1 (%)": [3.0, 60.0, 50.0]})
+    figure = figures.costs.score_against_cost(study, table, "p50 (ms a note)")
+    assert figure.axes[0].get_title("left").startswith(study.systems["s1"].title)
+    shown = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert study.systems["s0"].title not in shown and study.systems["s0"].title in figure.texts[-1].get_text()
+
+
+def test_a_system_without_a_cost_is_named_below_and_not_in_the_legend():
+    study = study_of(3)
+    table = costs_of(study).assign(**{"p50 (ms a note)": [0.0, 10.0, 20.0]})
+    figure = figures.costs.score_against_cost(study, table, "p50 (ms a note)")
+    assert len(figure.legends[0].get_texts()) == 2 and "no such cost" in figure.texts[-1].get_text()
+
+
+def test_no_two_systems_look_alike_and_each_looks_the_same_in_every_figure():
+    study = study_of(12)
+    assert len(set(system_styles(study).values())) == 12
+    colours = [colour for colour, _ in system_styles(study).values()]
+    assert len({(colour, marker(k)) for k, colour in enumerate(colours)}) == 12
+    bars = figures.main_result.main_result(study, scores_of(study)).axes[0].containers
+    faces = {c.get_label(): c.patches[0].get_facecolor() for c in bars if not c.get_label().startswith("_")}
+    dots = figures.costs.score_against_cost(study, costs_of(study), "p50 (ms a note)").axes[0].collections
+    for collection in dots:
+        assert tuple(collection.get_facecolor()[0]) == pytest.approx(faces[collection.get_label()])
+
+
+def test_japanese_titles_have_glyphs(recwarn):
+    boxes(FIGURES["main result"](study_of(4)))
+    assert not [w for w in recwarn if "Glyph" in str(w.message)]
+
+
+def test_every_committed_figure_is_made_by_a_notebook_or_the_benchmark_of_a_study_that_is_here():
+    cells = [
+        cell.source
+        for path in (ROOT / "notebooks").glob("*.ipynb")
+        for cell in nbformat.read(path, as_version=4).cells
+        if cell.cell_type == "code"
+    ]
+    made = set(re.findall(r'save_figure\(.*?"(\w+)"\)', "\n".join(cells)))
+    studies = {path.stem for path in (ROOT / "studies").glob("*.yaml")}
+    assert {"main_result", "gaps"} <= made
+    for path in (ROOT / "figures").rglob("*"):
+        if path.suffix in (".png", ".svg"):
+            assert path.stem in made | {"bench"} and path.parent.name in studies | {"figures"}, path
+            assert path.with_suffix(".svg").exists() and path.with_suffix(".png").exists(), path

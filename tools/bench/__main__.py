@@ -16,7 +16,7 @@ import transformers
 from nbutils.study.provenance import provenance
 from tools.bench import OUT, decoding, markdown, others, passes, say, training, write
 
-LINES = {1: 12, 8: 16, 32: 32}  # by batch size; of one text at a time fewer are enough
+LINES = {1: 8, 8: 16, 32: 32}  # by batch size; of one text at a time fewer are enough
 HEAD = (
     "Measured in one run on: {device}, {threads} threads. Decoding with a Llama of random weights, {layers} layers × "
     "{hidden}, vocabulary {vocabulary:,}. Ratios hold for this shape and machine; docs/copy_decoding.md says what they "
@@ -39,11 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     tables = {
         "decoding": decoding.measure(config, sizes, (0, 400), say),
         "passes": passes.table(10 if quick else 50),
-        "training an encoder": training.encoder(24 if quick else 256, say),
-        "tuning with LoRA": training.lora_steps(16 if quick else 64, say),
-        "tagging with an encoder": training.tagging(100 if quick else 4_000, say),
+        "training an encoder": training.encoder(24 if quick else 160, say),
+        "tuning with LoRA": training.lora_steps(16 if quick else 48, say),
+        "tagging with an encoder": training.tagging(100 if quick else 2_000, say),
         "reading damaged answers": others.reading(5 if quick else 100, say),
-        "scoring": others.scoring(2_000 if quick else 100_000, say),
+        "scoring": others.scoring(2_000 if quick else 50_000, say),
         "bootstrap": others.bootstrapping(100 if quick else 1000),
     }
     about = {"quick": quick, "hidden": chosen.hidden, "layers": chosen.layers, "vocabulary": chosen.vocabulary,

@@ -115,6 +115,8 @@ def _compare(
             "identical": sum(a == b for a, b in zip(out, reference, strict=True)) if out else None,
         })  # fmt: skip
         progress(f"prompt {n_shared}, batch {size}, {name}: {n / seconds:.2f} sentences/s, {passes} passes")
+    for row in rows:
+        row["time over the classifier"] = row["seconds"] / rows[-1]["seconds"]
     return rows
 
 

@@ -62,14 +62,14 @@ def encoder(lines: int, progress: Callable[[str], None] = print) -> Table:
 
 
 def lora_steps(lines: int, progress: Callable[[str], None] = print, config: LlamaConfig | None = None) -> Table:
-    """One epoch of LoRA: rows padded on the right and logits everywhere, as usual, beside ours.
+    """One epoch of LoRA with the prompt of studies/small.yaml: padding and logits everywhere, as usual, beside ours.
 
     `loss before` is that of all target tokens in the batches of each way, with the adapter as it begins: the same rows
     and targets are trained on, however they are padded, ordered or cut.
     """
     every = annotated_lines("cr")
     tokenizer = tokenizer_of([text for text, _ in every])
-    settings = LoraSettings(model="", prompt="rewrite_ja", epochs=1, batch_size=4, accumulation=1, dropout=0.0)
+    settings = LoraSettings(model="", prompt="tiny_ja", epochs=1, batch_size=4, accumulation=1, dropout=0.0)
     tags = TagTokens(tokenizer, settings.labels)
     chosen = every[:: max(len(every) // lines, 1)][:lines]
     documents = [Document(str(k), text, tuple(entities)) for k, (text, entities) in enumerate(chosen)]

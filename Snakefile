@@ -174,5 +174,6 @@ for analysis, parameters in ANALYSES.items():
         params:
             corpora=lambda w: CORPORA + SECONDS,
             chosen=lambda w, chosen=parameters: [word for pair in chosen.items() for word in ("-r", *pair)],
+            adapt=lambda w, analysis=analysis: str(STUDY.adapt) if analysis == "12_adaptation" else "",
         shell:
             EXECUTE + " {params.chosen:q} > {log:q} 2>&1"

@@ -223,12 +223,12 @@ class Setup:
         return self._models[seed]
 
     def _is_ours(self, folder: Path, seed: int) -> bool:
-        """Whether a finished run is there, with its model, from the same settings and source."""
+        """Whether a finished run is there, with its model, from the source and the settings that it knew."""
         with suppress(DataError):
-            record = read_run(folder).record
-            same = (record.get("settings"), (record.get("corpora") or {}).get(self.source), record.get("seed"))
-            wanted = (json.loads(json.dumps(asdict(self.values))), fingerprint(self.corpora[self.source]), seed)
-            return same == wanted and (folder / "model" / "settings.json").exists()
+            record, values = read_run(folder).record, json.loads(json.dumps(asdict(self.values)))
+            same = [values.get(key) == value for key, value in (record.get("settings") or {}).items()]
+            same += [(record.get("corpora") or {}).get(self.source) == fingerprint(self.corpora[self.source])]
+            return all(same) and record.get("seed") == seed and (folder / "model" / "settings.json").exists()
         return False
 
 
@@ -299,11 +299,11 @@ def counts(
 
 
 def _fingerprint(study: Study, corpora: Mapping[str, Corpus], system: str) -> str:
-    """Changes with any note and with any setting that a cell depends on; not with the number of repeats."""
+    """Changes with any note and any setting of the study file that cells depend on; not with the number of repeats."""
     chosen, adapt = study.systems[system], study.adapt
-    values = {k: str(v) for k, v in asdict(settings(study, chosen, study.train[0])).items() if k != "model"}
+    said = str(sorted(chosen.settings.items()))
     tiny = [study.tiny.get(kind, {}) for kind in tiny_kinds(study, system)]
-    asked = ["adaptation", chosen.kind, chosen.model, values, tiny, study.split_seed, study.test_fraction]
+    asked = ["adaptation", chosen.kind, said, tiny, study.types, study.split_seed, study.test_fraction]
     asked += [study.cluster, max(adapt.notes), adapt.epochs, adapt.learning_rate, SURE]
     return made_from([corpora[study.train[0]], corpora[adapt.target]], asked)
 

@@ -16,7 +16,7 @@ DASHES = ("-", ":", "--")  # of `CURVES`
 
 
 def curves(study: Study, table: pd.DataFrame, found: list[Half]) -> Figure:
-    """F1 with 95 % intervals by notes; in-domain and half of the loss as lines. Needs `curve_table`, `halves`."""
+    """F1 by notes, the way of the sentence with its 95 % band. Needs `adaptation.curve_table` and `halves`."""
     use_style()
     titles = list(dict.fromkeys(table.index.get_level_values("system")))
     figure, panels = plt.subplots(1, len(titles), figsize=(5.2 * len(titles), 4.2), sharey=True, squeeze=False)
@@ -43,8 +43,8 @@ def _panel(axes: Axes, rows: pd.DataFrame, colour: str) -> None:
             if way != CURVES[1]:  # all but the target's notes alone begin with the source's
                 some = pd.concat([rows.loc[SOURCE], some])
             axes.plot(some.index, some["F1 (%)"], dash, marker=MARKERS[k], color=colour, label=way)
-            axes.fill_between(some.index, *(some[end] for end in INTERVAL), color=colour, alpha=0.12 if k else 0.25)
+            if way == BOTH:
+                axes.fill_between(some.index, *(some[end] for end in INTERVAL), color=colour, alpha=0.2, linewidth=0)
     for k, way in enumerate(w for w in rows.index.get_level_values("way").unique() if w.startswith("no labels")):
         row = rows.loc[(way, 0)]
         axes.plot([-1 - k], row["F1 (%)"], MARKERS[3 + k], color="white", markeredgecolor=colour, label=way)
-        axes.plot([-1 - k] * 2, row[INTERVAL], color=colour, linewidth=1)

@@ -36,10 +36,10 @@ def _own_test_part(run: Run) -> Labelled | None:
     name, record = str(run.record.get("study")), run.record
     places = (ROOT / "studies" / f"{name}.yaml", *(p / f"{name}.yaml" for p in run.folder.resolve().parents[2:3]))
     try:
+        wanted = (record["corpora"][run.train], record["split_seed"], record["test_fraction"])
         study = load_study(next(path for path in places if path.is_file()))
         corpus = open_corpus(study, run.train)
-        same = (fingerprint(corpus), study.split_seed, study.test_fraction)
-        if same != (record["corpora"][run.train], record["split_seed"], record["test_fraction"]):
+        if (fingerprint(corpus), study.split_seed, study.test_fraction) != wanted:
             return None
         part = split(study, corpus)[1]
         return labelled(part, run.predictions(part))

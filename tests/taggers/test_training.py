@@ -173,6 +173,19 @@ def test_bf16_training_ends_near_the_one_in_single_precision(model, system, note
     assert len(found(tagger, notes[:2])) == 2
 
 
+@pytest.mark.parametrize(("model", "system"), SYSTEMS)
+def test_training_goes_on_from_a_saved_tagger_whatever_the_seed(model, system, notes, request, tmp_path):
+    """A step of no size leaves the saved tagger as it was; a real one changes it."""
+    module, settings = system(request.getfixturevalue(model))
+    first = module.fit(notes[:9], settings, seed=3, progress=False)
+    first.save(tmp_path / "model")
+    options = {"seed": 8, "progress": False, "start": tmp_path / "model"}
+    spans = [(name, [e[:3] for e in entities]) for name, entities in found(first, notes)]
+    still = module.fit(notes[:4], replace(settings, learning_rate=1e-12, epochs=1), **options)
+    assert [(name, [e[:3] for e in entities]) for name, entities in found(still, notes)] == spans
+    assert found(module.fit(notes[:4], settings, **options), notes) != found(first, notes)
+
+
 # --- memory -----------------------------------------------------------------------------------------------------------
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from nbutils.analysis.generalisation import (
     first_notes,
     fit_functions,
     fold_counts,
+    kept_in,
     kept_or_computed,
     made_from,
 )
@@ -25,10 +27,21 @@ from nbutils.privacy import NAMES, shown_id
 from nbutils.scoring.evaluation import Evaluation
 from nbutils.scoring.intervals import contrast
 from nbutils.scoring.spans import exact_document
+from nbutils.study.file import Study
 from nbutils.tagging.choose import choose
 
 WAYS = {"random": "drawn at random", "expected": "chosen: least expected F1, spread, no near-copies"}
 SOURCE = "source alone"
+
+
+def of_study(
+    study: Study, corpora: Mapping[str, Corpus], target: str, source: str, folder: str | Path, *, compute: bool = False
+) -> pd.DataFrame:
+    """`choosing_table` for two corpora of a study: read from a folder of runs, or computed (some CPU minutes)."""
+    kept = kept_in(folder, study.name, f"choosing-{target}.csv")
+    return choosing_table(
+        choosing_counts(corpora[target], corpora[source], labels=study.types, kept=kept, compute=compute)
+    )
 
 
 def choosing_counts(
@@ -41,20 +54,22 @@ def choosing_counts(
     source_entities: int = 800,
     iterations: int = 30,
     kept: Kept = None,
+    compute: bool = True,
     progress: bool = True,
 ) -> pd.DataFrame:
     """One row per way, number of notes, repeat and test note: exact matches of a CRF on the source and those notes.
 
     In each repeat the target is divided into a pool and a test part that share no case (patient, author … , whichever
     key every note names first). The CRF of the source tags the pool; `notes` are chosen from it by what it found, or
-    drawn. `source_entities` cut the source to save time. `kept` as in `generalisation.regime_counts`.
+    drawn. `source_entities` cut the source to save time. `kept` as in `generalisation.regime_counts`; with
+    `compute=False` what was not kept is not trained, and the table is empty.
 
     Raises:
         ValueError: the notes of the target name no key that divides them.
     """
     asked = ["choosing", list(labels), list(notes), repeats, source_entities, iterations]
 
-    def compute() -> pd.DataFrame:
+    def rows() -> pd.DataFrame:
         fits = {"CRF": fit_functions(labels, iterations)["CRF"]}
         part = first_notes(source, source_entities)
         tagger = fits["CRF"](part.documents)
@@ -70,11 +85,11 @@ def choosing_counts(
                     both = replace(part, documents=(*part.documents, *chosen))
                     folds[f"{way}|{k}"] = [Fold({}, both, test)]
             tables.append(fold_counts(folds, fits, progress=False).assign(repeat=repeat))
-        rows = pd.concat(tables, ignore_index=True)
-        rows[["regime", "notes"]] = rows["regime"].str.split("|", expand=True)
-        return rows.drop(columns=["tagger", *COUNTS[3:]]).astype({"notes": int})
+        all_rows = pd.concat(tables, ignore_index=True)
+        all_rows[["regime", "notes"]] = all_rows["regime"].str.split("|", expand=True)
+        return all_rows.drop(columns=["tagger", *COUNTS[3:]]).astype({"notes": int})
 
-    return kept_or_computed(kept, made_from([target, source], asked), compute)
+    return kept_or_computed(kept, made_from([target, source], asked), rows, compute=compute)
 
 
 def pool_and_test(target: Corpus, repeat: int) -> tuple[Corpus, Corpus]:
@@ -91,6 +106,8 @@ def choosing_table(counts: pd.DataFrame) -> pd.DataFrame:
 
     The interval is over other notes and other draws: repeats stand where trainings stand elsewhere.
     """
+    if counts.empty:
+        return pd.DataFrame()
     alone = _evaluation(counts[counts["regime"] == SOURCE])
     rows = []
     for k, some in counts[counts["notes"] > 0].groupby("notes"):
@@ -120,6 +137,8 @@ def _evaluation(rows: pd.DataFrame) -> Evaluation:
 
 def verdict(table: pd.DataFrame) -> str:
     """What the table says, in a sentence."""
+    if table.empty:
+        return "Chosen and drawn notes were not compared."
     said = []
     for k, row in table.iterrows():
         gain, low, high = (row[key] for key in ("choosing adds (points)", "from", "to"))

@@ -7,6 +7,8 @@ from nbutils import ROOT
 from nbutils.analysis import choosing
 from nbutils.corpus import Corpus, Document, Entity, Prediction
 from nbutils.corpus.formats import read_corpus
+from nbutils.study.corpora import open_corpora
+from nbutils.study.file import load_study
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +37,7 @@ def test_a_small_comparison_has_every_way_number_and_repeat(tmp_path):
     again = choosing.choosing_counts(hospitals, source, **asked, progress=False)  # read, not computed
     columns = ["regime", "notes", "repeat", "document", "matched"]
     pd.testing.assert_frame_equal(counts[columns], again[columns], check_dtype=False)
+    assert choosing.choosing_counts(hospitals, source, notes=(5,), compute=False).empty
     table = choosing.choosing_table(counts)
     gain = table["chosen: F1 (%)"] - table["drawn: F1 (%)"]
     assert table["choosing adds (points)"].tolist() == pytest.approx(gain.tolist())
@@ -49,6 +52,16 @@ def counts_of(chosen, drawn):
         for regime, k, matched in ((choosing.SOURCE, 0, 2), ("random", 5, drawn), ("expected", 5, chosen))
         for n in range(20)
     ])  # fmt: skip
+
+
+def test_the_kept_comparison_of_the_demo_study_is_read_and_not_computed():
+    study = load_study(ROOT / "studies/demo.yaml")
+    table = choosing.of_study(study, open_corpora(study), "PN", "CR", "data/reference_runs")
+    assert list(table.index) == [10, 20]
+
+
+def test_without_results_the_sentence_says_so():
+    assert choosing.verdict(choosing.choosing_table(pd.DataFrame())) == "Chosen and drawn notes were not compared."
 
 
 def test_the_sentence_follows_the_interval():

@@ -42,7 +42,9 @@ def cost_table(results: Results, scores: pd.DataFrame) -> pd.DataFrame:
         characters = sum(record.get("latency", {}).get("characters", []))
         tokens = record.get("tokens", {})
         n_notes = tokens.get("notes", np.nan)
-        memory, size = record.get("peak_memory_bytes", {}), record.get("model_size", {})
+        machine = f"{record.get('device', '?')}, {record.get('threads', '?')} threads"
+        elsewhere = "predictions" in record  # its own time and memory are not known here
+        memory, size = {} if elsewhere else record.get("peak_memory_bytes", {}), record.get("model_size", {})
         rows.append({
             "system": run.system, "train": run.train, "seed": run.seed,
             "training (s)": record.get("seconds", {}).get("fit", np.nan),
@@ -56,7 +58,7 @@ def cost_table(results: Results, scores: pd.DataFrame) -> pd.DataFrame:
             "parameters (M)": size.get("parameters", np.nan) / 1e6,
             "saved (MB)": size.get("saved_bytes", np.nan) / 1e6,
             "mean F1 (%)": f1[key],
-            "device": f"{record.get('device', '?')}, {record.get('threads', '?')} threads",
+            "device": "elsewhere" if elsewhere else machine,
         })  # fmt: skip
     return pd.DataFrame(rows, columns=COLUMNS)
 

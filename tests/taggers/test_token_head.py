@@ -7,7 +7,7 @@ from transformers import AutoModelForTokenClassification, LlamaConfig, LlamaForC
 from nbutils import taggers
 from nbutils.corpus import Document, Entity
 from nbutils.files import DataError
-from nbutils.taggers import bert, lora
+from nbutils.taggers import bert, lora, token_head
 from nbutils.taggers.models import HEADS
 from nbutils.taggers.offsets import encode_with_offsets
 from nbutils.taggers.settings import LoraSettings
@@ -73,6 +73,21 @@ def test_it_learns_its_notes_and_is_the_same_after_saving(attention, micro_llm, 
     with torch.inference_mode():
         one, two = (again.model(input_ids=ids).logits[0, 0] for ids in other)
     assert torch.equal(one, two) == (attention == "causal")
+
+
+def test_a_model_in_half_precision_is_trained_in_single_and_is_the_same_after_saving(
+    micro_llm, notes, tmp_path, monkeypatch
+):
+    """As on a GPU: the weights in bf16, the training under autocast, the tagging not."""
+    load = token_head.load_causal
+    half = lambda model, tokenizer: (model.to(torch.bfloat16), tokenizer)  # noqa: E731
+    monkeypatch.setattr(token_head, "load_causal", lambda *a: half(*load(*a)))
+    with torch.autocast("cpu", torch.bfloat16):
+        tagger = lora.fit(notes, settings_of(micro_llm, attention="bidirectional"), seed=0, progress=False)
+    found = entities(tagger, notes)
+    assert sum(map(len, found)) > 0.5 * sum(len(n.entities) for n in notes)
+    tagger.save(tmp_path)
+    assert entities(taggers.load("lora", tmp_path), notes) == found
 
 
 def test_only_the_adapter_and_the_head_are_trained_and_the_head_has_no_adapter(micro_llm, notes):

@@ -45,6 +45,6 @@ def _commonest(table: pd.DataFrame, side: str) -> str:
     if table.empty:
         return f"No {side}s"
     first = table.loc[:, (table > 0).any()].idxmax().value_counts()
-    if 1 == first.iloc[0] < len(table.columns):
+    if len(first) == len(table.columns) > 1:
         return f"The commonest kind of {side} is another one for every system"
     return f"Commonest kind of {side}: {first.index[0]} ({first.iloc[0]} of {len(table.columns)} systems)"

@@ -139,9 +139,9 @@ class Setup:
         cells += [Cell(SOURCE, 0, *draw) for draw in draws]
         cells += [Cell(way, k, *draw) for way in (BOTH, NAMES) for draw in draws for k in sizes]
         cells += [Cell(SELF, 0, *draw) for draw in draws]
-        if tiny_kinds(self.study, self.system) == ["encoder"]:
-            cells += [Cell(PRETRAINED, 0, *draw) for draw in draws]
-        return cells + [Cell(ALONE, k, *draw) for draw in draws for k in sizes]
+        cells += [Cell(ALONE, k, *draw) for draw in draws for k in sizes]
+        tiny_encoder = tiny_kinds(self.study, self.system) == ["encoder"]
+        return cells + [Cell(PRETRAINED, 0, *draw) for draw in draws if tiny_encoder]
 
     def counts(self, cell: Cell) -> list[list[int]]:
         """For each test note: its place in the corpus, then matched, predicted and gold entities."""

@@ -133,7 +133,7 @@ def _scores(study: Study) -> Callable[[Job], str]:
 
 def _typical(study: Study) -> dict[str, float]:
     """Seconds of a run of each kind: of those that are finished here, else of the bundled ones."""
-    with suppress(ValueError, OSError):
+    with suppress(ValueError, OSError, KeyError):  # a record that is no record is told of when it is used
         runs = read_runs(ROOT / "runs", study.name) or read_runs(ROOT / "data" / "reference_runs", study.name)
         seconds: dict[str, list[float]] = defaultdict(list)
         for run in runs:

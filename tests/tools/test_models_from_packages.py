@@ -351,8 +351,9 @@ def test_the_command_names_what_no_package_has(tmp_path, capsys, monkeypatch):
     assert "not had: owner/name: no package is known that has it" in said and said.count("\n") == 1
 
 
-def test_the_study_of_small_models_needs_no_model_that_no_package_has():
-    wanted = {model for model, _ in made.models_of(made.load_study(made.ROOT / "studies" / "small.yaml"))}
+def test_the_studies_of_small_models_need_no_model_that_no_package_has():
+    studies = [made.load_study(made.ROOT / "studies" / name) for name in ("small.yaml", "small_lm.yaml")]
+    wanted = {model for study in studies for model, _ in made.models_of(study)}
     assert wanted == {source.model for source in made.SOURCES}
 
 

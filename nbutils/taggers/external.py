@@ -148,7 +148,7 @@ class ExternalTagger:
 def fit(
     documents: Iterable[Document], settings: ExternalSettings, *, seed: int = 0, progress: bool = True
 ) -> ExternalTagger:
-    """Nothing is trained; the training part is known by ids and hashes, since a file may have predictions for it too."""
+    """Nothing is trained; the training part is remembered, since a file may have predictions for it too."""
     return ExternalTagger(settings, documents)
 
 

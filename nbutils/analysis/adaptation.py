@@ -12,13 +12,13 @@ from sklearn.isotonic import isotonic_regression
 
 from nbutils.analysis import adapting
 from nbutils.analysis.adapting import ALONE, BOTH, INSIDE, NAMES, SOURCE
-from nbutils.analysis.significance import INTERVAL
 from nbutils.corpus import Corpus, Document
 from nbutils.scoring.evaluation import f1_of
 from nbutils.scoring.resampling import draw
 from nbutils.study.file import Study
 
 CURVES = (BOTH, ALONE, NAMES)  # ways with a number of notes; the others need none
+ENDS = ["F1, 95 % from", "F1, 95 % to"]  # over other notes, draws and trainings
 GAIN, BOUGHT = "gain (points)", "share of the loss bought back (%)"
 Replicates = Mapping[tuple[str, int], np.ndarray]  # F1 in percent by way and notes: the estimate, then the resamples
 
@@ -94,7 +94,7 @@ def curve_table(study: Study, corpora: Mapping[str, Corpus], counts: pd.DataFram
                       BOUGHT: 100 * gain[0] / lost[0] if lost[0] > 0 else math.nan}  # fmt: skip
             none = {GAIN: math.nan, "gain, 95 %": "—", BOUGHT: math.nan}
             rows.append({"system": system, "way": way, "notes": notes, "F1 (%)": f1[0]}
-                        | dict(zip(INTERVAL, (_low(f1), _high(f1)), strict=True))
+                        | dict(zip(ENDS, (_low(f1), _high(f1)), strict=True))
                         | (none if way in (INSIDE, SOURCE) else bought))  # fmt: skip
     keys = ["system", "way", "notes"]
     return pd.DataFrame(rows, columns=None if rows else keys).set_index(keys)
@@ -137,9 +137,9 @@ class Half:
 
     def range(self, unit: float, digits: int) -> str:
         """The interval; an end beyond the notes that were tried is said so."""
-        ends = (f"more than {self.most * unit:.{digits}f}" if math.isinf(end) else f"{end * unit:.{digits}f}"
-                for end in (self.low, self.high))  # fmt: skip
-        return "–".join(ends)
+        ends = [f"more than {self.most * unit:.{digits}f}" if math.isinf(end) else f"{end * unit:.{digits}f}"
+                for end in (self.low, self.high)]  # fmt: skip
+        return "–".join(dict.fromkeys(ends) if math.isinf(self.low) else ends)
 
 
 def halves(study: Study, corpora: Mapping[str, Corpus], counts: pd.DataFrame, **options: int) -> list[Half]:

@@ -9,7 +9,6 @@ import pandas as pd
 from nbutils.analysis.adapting import REFERENCE
 from nbutils.analysis.cross_fitting import fit_system
 from nbutils.analysis.generalisation import group_counts, kept_in, kept_or_computed, made_from
-from nbutils.analysis.significance import INTERVAL
 from nbutils.corpus import Corpus, Document, Prediction
 from nbutils.corpus.splits import leave_out
 from nbutils.scoring.estimate import expected_scores, labelled
@@ -23,7 +22,8 @@ from nbutils.taggers import Tagger
 KEYS = ["system", "shift"]
 EXPECTED, TRUE, SOURCE = "expected F1 (%)", "F1 with labels (%)", "F1 on the source's test part (%)"
 ERROR, ASSUMED = "expected − true (points)", "source's F1 − true (points)"
-COLUMNS = [EXPECTED, *INTERVAL, TRUE, SOURCE]
+ENDS = ["expected, 95 % from", "expected, 95 % to"]
+COLUMNS = [EXPECTED, *ENDS, TRUE, SOURCE]
 
 
 def of_runs(results: Results, nothing: Collection[str] = ()) -> pd.DataFrame:
@@ -88,7 +88,7 @@ def table(*parts: pd.DataFrame) -> pd.DataFrame:
 
 def mean_errors(errors: pd.DataFrame) -> pd.DataFrame:
     """Mean absolute error (points of F1) of both ways for each shift, over systems, and how often the interval held."""
-    held = errors[TRUE].between(errors[INTERVAL[0]], errors[INTERVAL[1]])
+    held = errors[TRUE].between(errors[ENDS[0]], errors[ENDS[1]])
     of_both = errors[[ERROR, ASSUMED]].abs().assign(**{"interval contains the truth (%)": 100.0 * held})
     means = of_both.groupby("shift", sort=False).mean()
     means.loc["all rows"] = of_both.mean()

@@ -7,8 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nbutils.analysis.adaptation import BOTH, CURVES, INSIDE, SOURCE, Half
-from nbutils.analysis.significance import INTERVAL
+from nbutils.analysis.adaptation import BOTH, CURVES, ENDS, INSIDE, SOURCE, Half
 from nbutils.figures.style import MARKERS, legend_and_caption, plain, system_styles, use_style
 from nbutils.study.file import Study
 
@@ -44,7 +43,7 @@ def _panel(axes: Axes, rows: pd.DataFrame, colour: str) -> None:
                 some = pd.concat([rows.loc[SOURCE], some])
             axes.plot(some.index, some["F1 (%)"], dash, marker=MARKERS[k], color=colour, label=way)
             if way == BOTH:
-                axes.fill_between(some.index, *(some[end] for end in INTERVAL), color=colour, alpha=0.2, linewidth=0)
+                axes.fill_between(some.index, *(some[end] for end in ENDS), color=colour, alpha=0.2, linewidth=0)
     for k, way in enumerate(w for w in rows.index.get_level_values("way").unique() if w.startswith("no labels")):
         row = rows.loc[(way, 0)]
         axes.plot([-1 - k], row["F1 (%)"], MARKERS[3 + k], color="white", markeredgecolor=colour, label=way)

@@ -11,7 +11,7 @@ import pytest
 
 from nbutils import ROOT, load_study, open_corpora
 from nbutils.analysis import adaptation
-from nbutils.analysis.adaptation import BOUGHT, GAIN, half, notes_until
+from nbutils.analysis.adaptation import BOUGHT, ENDS, GAIN, half, notes_until
 from nbutils.analysis.adapting import ALONE, BOTH, INSIDE, NAMES, SOURCE, Cell, kept_in
 from nbutils.corpus import Corpus, Document
 
@@ -80,7 +80,7 @@ def test_f1_is_over_all_repeats_together_and_a_share_is_of_the_loss():
     assert table[SOURCE, 0] == pytest.approx(100 * 8 / 40) and table[BOTH, 2] == pytest.approx(100 * 32 / 44)
     row = adaptation.curve_table(*made_up(), n_boot=200).loc[("X", BOTH, 2)]
     assert row[BOUGHT] == pytest.approx(100 * (32 / 44 - 0.2) / (0.85 - 0.2))
-    assert row["95 % from"] < row["F1 (%)"] < row["95 % to"] and row[GAIN] == pytest.approx(100 * (32 / 44 - 0.2))
+    assert row[ENDS[0]] < row["F1 (%)"] < row[ENDS[1]] and row[GAIN] == pytest.approx(100 * (32 / 44 - 0.2))
     (found,) = adaptation.halves(*made_up(), n_boot=200)
     assert found.notes == 2 and found.loss == pytest.approx(65)
 

@@ -32,7 +32,7 @@ def results(study: Study, corpora: Mapping[str, Corpus], *, compute: bool = Fals
     for name in study.adapt.systems:
         table = adapting.counts(study, corpora, name, compute=compute, runs=runs)
         if BOTH not in set(table["way"]):
-            todo = f"`python -m tools.adapt {study.path.name}` does it"
+            todo = f"`python -m tools.adapt {study.name}` does it"
             print(f"{study.systems[name].title}: nothing was computed yet; {todo}.")
         else:
             tables.append(table.assign(system=study.systems[name].title))
@@ -186,7 +186,7 @@ def notes_until(sizes: list[int], f1: np.ndarray, level: float) -> float:
 
 def half_table(study: Study, found: list[Half]) -> pd.DataFrame:
     """How many notes half of the loss takes, for each system and way, and how many hours of annotation these are."""
-    hours = study.adapt.minutes_per_note / 60
+    hours = study.adapt.minutes_per_note / 60 if study.adapt else 0
     rows = []
     for h in found:
         beyond = math.isinf(h.notes)

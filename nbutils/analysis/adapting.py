@@ -1,7 +1,7 @@
 """Systems of a study adapted to another corpus, with k of its notes, its names or its text alone: counts by note.
 
-Each repeat divides the target into a pool to learn from and a test part that share no case, physician, hospital or
-whatever else the notes are grouped by. Curves and intervals are made from these counts in `adaptation`.
+Each repeat divides the target into a pool to learn from and a test part that share no case, patient or hospital.
+Curves and intervals are made from these counts in `adaptation`.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ BOTH, ALONE, NAMES = "source and target notes", "target notes alone", "names of 
 SELF, PRETRAINED = "no labels: self-training", "no labels: pretraining"
 REFERENCE = "data/reference_runs"
 SURE = 0.9  # probability from which a system's own entity is believed in self-training
+APART = ("case", "patient", "hospital")  # shared with the pool, they would be remembered; who writes stays the same
 DIVISIONS = 1600  # tried at most
 
 
@@ -55,19 +56,19 @@ class Cell(NamedTuple):
 
 
 def pool_and_test(
-    corpus: Corpus, n_pool: int, *, cluster: Sequence[str] | None = None, seed: int | Sequence[int] = 0
+    corpus: Corpus, n_pool: int, *, apart: Sequence[str] = APART, seed: int | Sequence[int] = 0
 ) -> tuple[Corpus, Corpus]:
     """A pool of at least `n_pool` notes, in random order, and a test part that shares no group with it.
 
-    Whatever groups notes (`evaluation.groups`: case, physician, hospital …) is dealt at random to the one or the other;
-    notes of which one key is dealt here and another there are in neither. Of the divisions with a large enough pool,
-    that with the largest smaller part is taken: half and half where notes have one key, less where keys cross.
+    Every group of notes of a key in `apart` is dealt at random to the one or the other; notes of which one key is dealt
+    here and another there are in neither. Of the divisions with a large enough pool, that with the largest smaller part
+    is taken: half and half where notes have one key, less where keys cross. Without such a key each note stands alone.
 
     Raises:
         DataError: no division has so many notes in its pool.
     """
     rng = np.random.default_rng(seed)
-    codes = list(groups(corpus.documents, cluster, most=None).values()) or [np.arange(len(corpus))]
+    codes = list(groups(corpus.documents, apart, most=None).values()) or [np.arange(len(corpus))]
     ranks = [rng.permutation(int(of_key.max()) + 1)[of_key] for of_key in codes]
     steps = int(DIVISIONS ** (1 / len(ranks)) + 1e-9)
     cuts = [np.unique(np.linspace(1, rank.max(), min(rank.max(), steps)).astype(int)) for rank in ranks if rank.max()]
@@ -128,7 +129,7 @@ class Setup:
         """Pool and test part of the target for each repeat."""
         study, n_pool = self.study, max(self.study.adapt.notes)
         seeds = ([study.split_seed, repeat] for repeat in range(study.adapt.repeats))
-        return [pool_and_test(self.target, n_pool, cluster=study.cluster, seed=seed) for seed in seeds]
+        return [pool_and_test(self.target, n_pool, seed=seed) for seed in seeds]
 
     def cells(self) -> list[Cell]:
         """Every cell, the most wanted first: the ends of the loss, the curve, then what it is compared with."""
@@ -304,7 +305,7 @@ def _fingerprint(study: Study, corpora: Mapping[str, Corpus], system: str) -> st
     said = str(sorted(chosen.settings.items()))
     tiny = [study.tiny.get(kind, {}) for kind in tiny_kinds(study, system)]
     asked = ["adaptation", chosen.kind, said, tiny, study.types, study.split_seed, study.test_fraction]
-    asked += [study.cluster, max(adapt.notes), adapt.epochs, adapt.learning_rate, SURE]
+    asked += [APART, max(adapt.notes), adapt.epochs, adapt.learning_rate, SURE]
     return made_from([corpora[study.train[0]], corpora[adapt.target]], asked)
 
 

@@ -34,7 +34,7 @@ def scores_of(study):
 
 
 def costs_of(study):
-    rows = [{"system": name, "F1 (%)": 80 - k, "p50 (ms a note)": 3.0 * 2**k} for k, name in enumerate(study.systems)]
+    rows = [{"system": name, "mean F1 (%)": 80 - k, "p50 (ms a note)": 3.0 * 2**k} for k, name in enumerate(study.systems)]
     return pd.DataFrame(rows)
 
 
@@ -98,7 +98,7 @@ def test_what_is_saved_holds_all_of_it(name, tmp_path):
 
 def test_a_system_that_finds_nothing_leads_no_title_and_is_named_below():
     study = study_of(3)
-    table = costs_of(study).assign(**{"F1 (%)": [3.0, 60.0, 50.0]})
+    table = costs_of(study).assign(**{"mean F1 (%)": [3.0, 60.0, 50.0]})
     figure = figures.costs.score_against_cost(study, table, "p50 (ms a note)")
     assert figure.axes[0].get_title("left").startswith(study.systems["s1"].title)
     shown = [text.get_text() for text in figure.legends[0].get_texts()]

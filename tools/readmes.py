@@ -11,7 +11,7 @@ from nbutils.files import DataError, written_whole
 from tools import report
 
 READMES = ("README.md", "README.ja.md")
-TABLES = ("demo",)  # the studies whose main table stands in the READMEs, each between marks of its name
+TABLES = ("small", "demo")  # the studies whose main table stands in the READMEs, each between marks of its name
 
 
 def main_table(study: str) -> str:

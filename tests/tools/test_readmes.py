@@ -1,5 +1,7 @@
 """What commands write into the READMEs stands between marks, the same in both languages, and is up to date."""
 
+import re
+
 import pytest
 
 from nbutils import ROOT
@@ -28,6 +30,27 @@ def test_both_readmes_name_the_same_commands_and_have_the_same_sections():
     for opening in ("## ", "| `make"):
         counts = [sum(line.startswith(opening) for line in text.splitlines()) for text in (english, japanese)]
         assert counts[0] == counts[1] > 0, opening
+
+
+def test_the_python_of_the_readmes_runs_as_it_stands(capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    blocks = [re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(encoding="utf-8"), re.S) for name in readmes.READMES]
+    (english,), (japanese,) = ([re.sub(r"#.*", "", block) for block in of_one] for of_one in blocks)
+    assert english == japanese
+    exec(english, {})
+    assert re.fullmatch(r"Scores\(matched_predicted=\d\d, .*\)\n", capsys.readouterr().out)
+
+
+def test_what_the_readme_names_is_there():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
+    named = {*re.findall(r"(?:`|^)make ([a-z-]+)", text, re.M)}
+    assert {"study", "test", "next", "card"} <= named <= {*targets}
+    studies = {*re.findall(r"STUDY=([a-z_]+)\b(?!\.yaml)", text)} - {"my_study"}
+    assert studies and all((ROOT / "studies" / f"{study}.yaml").is_file() for study in studies)
+    links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)]+)\)", text) if not link.startswith("http")]
+    assert links and not [link for link in links if not (ROOT / link).exists()]
+    assert text.count("\n") <= 150
 
 
 def test_filling_changes_nothing_outside_the_marks(tmp_path):

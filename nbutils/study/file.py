@@ -182,6 +182,8 @@ def _study(source: Source, raw: dict[str, Any]) -> Study | None:
             source.made(TINY[kind], raw["tiny"][kind], ("tiny", kind))
         else:
             source.problem(("tiny", kind), f'unknown key "{kind}"{nearest(kind, TINY)}')
+    if isinstance(raw.get("caption"), str):
+        raw["caption"] = " ".join(raw["caption"].split())  # one line below a table or a figure
     raw.pop("figures", None)  # of older study files; figures lie beside the runs now
     given = {"name": source.path.stem, "path": source.path, "systems": {}}
     sound = {name: entry for name, entry in corpora.items() if entry}

@@ -32,6 +32,7 @@ systems:
   lora: {{model: tiny/llm, prompt: tiny_ja, max_length: 100, epochs: 1, train_tags: true}}
   icl-few: {{kind: icl, model: tiny/llm, prompt: tiny_icl, unit: sentence, decoding: copy, shots: 1,
             shot_characters: 40}}
+  ginza: {{kind: external, format: medtxt, predictions: {{CR: {folder}/cr.xml, PN: {folder}/pn.xml}}}}
 """
 
 
@@ -61,8 +62,8 @@ def small(sandbox):
     """A study of a few notes and of micro models, which notebooks that train can have in seconds."""
     for name in ("cr", "pn"):
         write_medtxt(Corpus(name, read_corpus(ROOT / "data" / name).documents[:5]), sandbox / f"{name}.xml")
-    (sandbox / "studies" / "small.yaml").write_text(SMALL.format(folder=sandbox), encoding="utf-8")
-    return "studies/small.yaml"
+    (sandbox / "studies" / "micro.yaml").write_text(SMALL.format(folder=sandbox), encoding="utf-8")
+    return "studies/micro.yaml"
 
 
 @pytest.mark.parametrize("path", TRAINING, ids=lambda path: path.stem)

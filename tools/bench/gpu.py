@@ -127,7 +127,7 @@ def _steps(config: LlamaConfig, settings: Any, rows: int, tokens: int, steps: in
     """Mean seconds of a step behind two that warm up, and the peak of allocated bytes; None on a CPU."""
     from peft import get_peft_model
 
-    from nbutils.taggers.lora import lora_config
+    from nbutils.taggers.models import lora_config
 
     on_gpu = this_device().type == "cuda"
     model = get_peft_model(decoding.random_model(config, torch.bfloat16), lora_config(settings)).train()

@@ -29,7 +29,7 @@ from nbutils.corpus.formats import read_corpus
 from nbutils.taggers import bert, lora
 from nbutils.taggers.bio import bio_labels
 from nbutils.taggers.copying.decode import TagTokens
-from nbutils.taggers.models import device
+from nbutils.taggers.models import device, lora_config
 from nbutils.taggers.settings import BertSettings, LoraSettings
 from nbutils.taggers.tiny import character_tokenizer
 from nbutils.taggers.training import LengthBatches, train
@@ -77,7 +77,7 @@ def lora_steps(lines: int, progress: Callable[[str], None] = print, config: Llam
     config = config or llama(256, 4, 49_152)  # the vocabulary of SmolLM2
 
     def model() -> Any:
-        return get_peft_model(random_model(config, torch.float32), lora.lora_config(settings))
+        return get_peft_model(random_model(config, torch.float32), lora_config(settings))
 
     usual = DataCollatorForSeq2Seq(tokenizer)
     ways = {

@@ -150,5 +150,5 @@ def test_what_models_wrote_about_notes_from_elsewhere_is_left_out(plan, finished
 
 
 def test_the_reference_runs_are_small_enough_for_a_repository():
-    # Six rows of the demo; the raw answers of the prompted ones are a good part of it.
-    assert sum(path.stat().st_size for path in KEPT.rglob("*") if path.is_file()) < 12e6
+    # The demo and the small pretrained models; the raw answers of the prompted rows are a good part of it.
+    assert sum(path.stat().st_size for path in KEPT.rglob("*") if path.is_file()) < 16e6

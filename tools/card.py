@@ -14,7 +14,6 @@ from typing import Any
 
 import pandas as pd
 
-from nbutils import ROOT
 from nbutils.analysis import significance
 from nbutils.analysis.significance import INTERVAL
 from nbutils.files import DataError, written_whole
@@ -22,7 +21,7 @@ from nbutils.study.corpora import private_names
 from nbutils.study.file import Study, load_study
 from nbutils.study.provenance import without_paths
 from nbutils.study.results import Results, open_results
-from nbutils.study.runs import Run, read_run
+from nbutils.study.runs import Run, read_run, study_file
 from nbutils.taggers.hub import KNOWN
 
 # Settings that name a place of this machine or an account stay out.
@@ -143,10 +142,11 @@ def _versions(record: Mapping[str, Any]) -> Iterator[str]:
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(_cell(value) for value in row)} |" for row in lines)
+    return "\n".join(f"| {' | '.join(cell(value) for value in row)} |" for row in lines)
 
 
-def _cell(value: object) -> str:
+def cell(value: object) -> str:
+    """A value in a cell of a Markdown table."""
     return str(value).replace("|", "\\|").replace("\n", " ")
 
 
@@ -165,7 +165,7 @@ def study_of(run: Run, file: str | None) -> Study:
     Raises:
         DataError: there is none, or it is not the study that this run belongs to.
     """
-    path = Path(file) if file else ROOT / "studies" / f"{Path(run.record['study']).name}.yaml"
+    path = Path(file) if file else study_file(run)
     if not path.is_file():
         raise DataError(f"{path}: the study file of {run.folder} is not there; name it with STUDY=FILE.yaml")
     study = load_study(path)

@@ -23,9 +23,10 @@ from nbutils.corpus import Corpus, Entity
 from nbutils.files import DataError
 from nbutils.study.corpora import private_names
 from nbutils.study.file import load_study
-from nbutils.study.results import Results, open_results
+from nbutils.study.results import Results
 from nbutils.study.runs import Run, path_name, run_folder
 from tools.card import UNSAID
+from tools.reference_runs import own_or_bundled
 
 TAGS = ("title", "kind", "device", "git_commit", "finished")
 
@@ -114,11 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if chosen.out.exists() and (not chosen.out.is_dir() or any(chosen.out.iterdir())):
             raise DataError(f"{chosen.out}: not an empty folder; name another one")
         study = load_study(chosen.file)
-        try:
-            results = open_results(study, "runs")
-        except DataError:
-            results = open_results(study)
-        n = EXPORTS[chosen.to](results, chosen.out)
+        n = EXPORTS[chosen.to](own_or_bundled(study), chosen.out)
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 1

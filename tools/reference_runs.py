@@ -19,6 +19,7 @@ from nbutils import ROOT
 from nbutils.files import DataError, written_whole
 from nbutils.study.corpora import corpus_path, private_names
 from nbutils.study.file import Study, load_study
+from nbutils.study.results import Results, open_results
 from nbutils.study.runs import predictions_file, read_run, run_folder
 
 REFERENCE = "data/reference_runs"
@@ -99,6 +100,18 @@ def copy_reference(study: Study, runs: Path, reference: Path) -> Path:
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return target
+
+
+def own_or_bundled(study: Study, folder: str = "runs") -> Results:
+    """The finished runs of a study in a folder of the repository, else those that came with it.
+
+    Raises:
+        DataError: there are neither.
+    """
+    try:
+        return open_results(study, folder)
+    except DataError:
+        return open_results(study)
 
 
 def drop_answers(path: Path) -> None:

@@ -14,12 +14,14 @@ from functools import cached_property
 
 from nbutils import ROOT
 from nbutils.analysis import agreement, main_result, significance
-from nbutils.files import DataError, written_whole
+from nbutils.files import written_whole
 from nbutils.scoring.spans import Scores, exact_document
 from nbutils.study.corpora import corpus_path, private_names
 from nbutils.study.file import Study, load_study
 from nbutils.study.provenance import without_paths
-from nbutils.study.results import Results, open_results
+from nbutils.study.results import Results
+from tools.card import cell
+from tools.reference_runs import own_or_bundled
 
 OPEN = "not reported"
 NOT_APPLICABLE = "not applicable"
@@ -261,8 +263,7 @@ def _lines(study: Study, answers: Sequence[tuple[str, str, str]], still: int) ->
     yield "| item | about | answer |"
     yield "|---|---|---|"
     for number, item, answer in answers:
-        cell = answer.replace("|", "\\|").replace("\n", " ")
-        yield f"| {number} | {item} | {f'**{cell}**' if answer == OPEN else cell} |"
+        yield f"| {number} | {item} | {f'**{answer}**' if answer == OPEN else cell(answer)} |"
     yield ""
 
 
@@ -276,10 +277,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     try:
         study = load_study(chosen.file)
-        try:
-            results = open_results(study, chosen.runs)
-        except DataError:
-            results = open_results(study)
+        results = own_or_bundled(study, chosen.runs)
         path = ROOT / "runs" / study.name / "tripod_llm.md"
         with written_whole(path, private=bool(private_names(study))) as file:
             file.write(page(results))

@@ -22,13 +22,13 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from nbutils import ROOT
-from nbutils.analysis.generalisation import made_from
+from nbutils.analysis.generalisation import REFERENCE, made_from
 from nbutils.corpus import Corpus, Document, Entity, Prediction, entities_within, fingerprint, lines
 from nbutils.files import DataError, written_whole
 from nbutils.scoring.evaluation import document_counts, groups
 from nbutils.study.corpora import private_names, split
 from nbutils.study.file import Study
-from nbutils.study.runs import path_name, read_run, run_folder
+from nbutils.study.runs import path_name, read_run, run_folder, says
 from nbutils.study.systems import prepare, settings, tiny_kinds
 from nbutils.taggers import KINDS, Tagger, load
 from nbutils.taggers.dictionary import fit_dictionary
@@ -37,7 +37,6 @@ from nbutils.taggers.settings import TINY
 INSIDE, SOURCE = "in-domain", "source alone"  # the system as it was trained, on the source's and the target's test part
 BOTH, ALONE, NAMES = "source and target notes", "target notes alone", "names of target notes added"
 SELF, PRETRAINED = "no labels: self-training", "no labels: pretraining"
-REFERENCE = "data/reference_runs"
 SURE = 0.9  # probability from which a system's own entity is believed in self-training
 APART = ("case", "patient", "hospital")  # shared with the pool, they would be remembered; who writes stays the same
 DIVISIONS = 1600  # tried at most
@@ -226,10 +225,10 @@ class Setup:
     def _is_ours(self, folder: Path, seed: int) -> bool:
         """Whether a finished run is there, with its model, from the source and the settings that it knew."""
         with suppress(DataError):
-            record, values = read_run(folder).record, json.loads(json.dumps(asdict(self.values)))
-            same = [values.get(key) == value for key, value in (record.get("settings") or {}).items()]
-            same += [(record.get("corpora") or {}).get(self.source) == fingerprint(self.corpora[self.source])]
-            return all(same) and record.get("seed") == seed and (folder / "model" / "settings.json").exists()
+            run = read_run(folder)
+            same = (run.record.get("corpora") or {}).get(self.source) == fingerprint(self.corpora[self.source])
+            same &= says(run, {"kind": self.kind, "settings": asdict(self.values), "seed": seed})
+            return same and (folder / "model" / "settings.json").exists()
         return False
 
 

@@ -37,9 +37,8 @@ SOURCE = "source alone"
 def of_study(
     study: Study, corpora: Mapping[str, Corpus], target: str, source: str, folder: str | Path, *, compute: bool = False
 ) -> pd.DataFrame:
-    """`choosing_table` for two corpora of a study: read from the reference or a folder of runs, or computed (minutes)."""
-    name = f"choosing-{target}.csv"
-    kept = [*kept_in("data/reference_runs", study.name, name)[:1], *kept_in(folder, study.name, name)]
+    """`choosing_table` for two corpora of a study: read where they were kept, or computed (minutes)."""
+    kept = kept_in(folder, study.name, f"choosing-{target}.csv")
     return choosing_table(
         choosing_counts(corpora[target], corpora[source], labels=study.types, kept=kept, compute=compute)
     )

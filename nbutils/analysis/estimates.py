@@ -6,9 +6,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import pandas as pd
 
-from nbutils.analysis.adapting import REFERENCE
 from nbutils.analysis.cross_fitting import fit_system
-from nbutils.analysis.generalisation import group_counts, kept_in, kept_or_computed, made_from
+from nbutils.analysis.generalisation import REFERENCE, group_counts, kept_in, kept_or_computed, made_from
 from nbutils.corpus import Corpus, Document, Prediction
 from nbutils.corpus.splits import leave_out
 from nbutils.scoring.estimate import expected_scores, labelled

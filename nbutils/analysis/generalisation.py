@@ -28,6 +28,7 @@ from nbutils.taggers import Tagger, crf
 from nbutils.taggers.dictionary import fit_dictionary
 from nbutils.taggers.settings import CrfSettings
 
+REFERENCE = "data/reference_runs"  # what came with the repository
 ID, OOD, NEITHER = "in-domain", "out-of-domain", "without both"
 BEYOND, WHOLE = "the other document type and its topics, beyond that", "whole gap"
 TEXT_COLUMNS = ["regime", "tagger", "document", *GROUPS, "train", "evaluate"]
@@ -298,8 +299,9 @@ def made_from(corpora: Iterable[Corpus], asked: object) -> str:
 
 
 def kept_in(folder: str | Path, study: str, name: str) -> list[Path]:
-    """Where results of a study may lie: in a folder of runs (the reference, say), and in `runs/`, to be written to."""
-    return [ROOT / place / study / "generalisation" / name for place in dict.fromkeys((str(folder), "runs"))]
+    """Where results of a study may lie: in the reference, in a folder of runs, and in `runs/`, to be written to."""
+    places = dict.fromkeys((REFERENCE, str(folder), "runs"))
+    return [ROOT / place / study / "generalisation" / name for place in places]
 
 
 def kept_or_computed(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import math
 import re
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ from nbutils.scoring.spans import (
 )
 from nbutils.study.file import Study
 from nbutils.study.results import Results, Scored
-from nbutils.study.runs import Run, copied_models, figure_folder
+from nbutils.study.runs import figure_folder
 
 NOTHING = Scores(0, 0, 0, 0)
 KEY = ["system", "train", "evaluate"]
@@ -312,7 +311,6 @@ def write_main_result(
     by_type: pd.DataFrame | None = None,
     by_certainty: pd.DataFrame | None = None,
     trainings: str = "",
-    runs: Iterable[Run] = (),
 ) -> Path:
     """Write main_result.md and .csv into the study's figure folder, with the caption that says what they are not.
 
@@ -324,8 +322,7 @@ def write_main_result(
     with written_whole(path := folder / "main_result.md") as file:
         file.write(f"**{_as_text(study.title or study.name)}** — micro F1 in percent, exact spans{how}.\n")
         delta = "Δ = OOD − ID, as in Table 3 of the paper; in brackets its 95 % interval, over other notes and trainings."
-        lines = dict.fromkeys([*study.caption.splitlines(), *copied_models(runs)])
-        caption = "\n".join(map(_as_text, lines))
+        caption = "\n".join(map(_as_text, study.caption.splitlines()))
         file.write(f"{caption}\n{delta}\n\n{to_markdown(table)}")
         if by_type is not None and len(study.types) > 1:
             file.write(f"\nThe same for each type, F1 in percent:\n\n{to_markdown(by_type)}")

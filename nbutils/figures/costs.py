@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from nbutils.analysis.significance import FLOOR
-from nbutils.figures.style import legend_and_caption, marker, plain, system_styles, titles_of, use_style
+from nbutils.figures.style import caption_without, legend_and_caption, marker, plain, system_styles, use_style
 from nbutils.study.file import Study
 
 
@@ -34,7 +34,5 @@ def score_against_cost(study: Study, table: pd.DataFrame, cost: str) -> Figure:
     drawn = best.drop(list(nothing | without))
     title = "F1 against cost" if drawn.empty else f"{plain(study.systems[drawn.idxmax()].title)} has the highest F1"
     axes.set_title(title, loc="left")
-    notes = [study.caption, f"Not drawn (F1 near 0): {titles_of(study, nothing)}." if nothing else "",
-             f"Not drawn (no such cost): {titles_of(study, without)}." if without else ""]  # fmt: skip
-    legend_and_caption(figure, axes, "\n".join(filter(None, notes)))
+    legend_and_caption(figure, axes, caption_without(study, {"F1 near 0": nothing, "no such cost": without}))
     return figure

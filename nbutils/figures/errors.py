@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from nbutils.figures.style import legend_and_caption, plain, system_styles, titles_of, use_style
+from nbutils.figures.style import caption_without, legend_and_caption, plain, system_styles, use_style
 from nbutils.study.file import Study
 
 
@@ -35,8 +35,7 @@ def kinds(study: Study, counts: pd.DataFrame, nothing: Collection[str] = ()) -> 
     axes.set_xlabel(f"{side}s per run (mean over runs)")
     axes.set_title(_commonest(table, side), loc="left")
     axes.grid(axis="y", visible=False)
-    notes = [study.caption, f"Not drawn (F1 near 0): {titles_of(study, nothing)}." if nothing else ""]
-    legend_and_caption(figure, axes, "\n".join(filter(None, notes)))
+    legend_and_caption(figure, axes, caption_without(study, {"F1 near 0": nothing}))
     return figure
 
 

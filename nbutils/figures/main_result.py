@@ -10,12 +10,12 @@ from matplotlib.figure import Figure
 
 from nbutils.analysis.significance import INTERVAL, WIDER
 from nbutils.figures.style import (
+    caption_without,
     legend_and_caption,
     marker,
     plain,
     system_dots,
     system_styles,
-    titles_of,
     use_style,
 )
 from nbutils.study.file import Study
@@ -49,8 +49,7 @@ def main_result(study: Study, scores: pd.DataFrame, nothing: Collection[str] = (
     axes.set_ylabel("micro F1, exact spans (%)")
     axes.set_title(_finding(study, scores[~scores["system"].isin(nothing)]), loc="left")
     axes.grid(axis="x", visible=False)
-    notes = [study.caption, f"Not drawn (F1 near 0): {titles_of(study, nothing)}." if nothing else ""]
-    legend_and_caption(figure, axes, "\n".join(filter(None, notes)))
+    legend_and_caption(figure, axes, caption_without(study, {"F1 near 0": nothing}))
     return figure
 
 

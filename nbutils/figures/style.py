@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -89,9 +89,13 @@ def legend_and_caption(figure: Figure, axes: Axes, caption: str) -> None:
     figure.text(0.01, bottom, plain(caption), fontsize=8, color="0.35", ha="left", va="top")
 
 
-def titles_of(study: Study, systems: Collection[str]) -> str:
-    """The titles of systems, in the study's order."""
-    return plain(", ".join(s.title for name, s in study.systems.items() if name in systems))
+def caption_without(study: Study, hidden: Mapping[str, Collection[str]]) -> str:
+    """The study's caption, then a line for each reason why systems are not drawn, with their titles in its order."""
+    lines = [study.caption]
+    for why, systems in hidden.items():
+        titles = ", ".join(s.title for name, s in study.systems.items() if name in systems)
+        lines.append(f"Not drawn ({why}): {plain(titles)}." if systems else "")
+    return "\n".join(filter(None, lines))
 
 
 def system_dots(axes: Axes, study: Study, rows: pd.DataFrame, value: str, titles: Sequence[str] | None = None) -> None:

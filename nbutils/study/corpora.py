@@ -14,7 +14,7 @@ from nbutils import ROOT
 from nbutils.corpus import Corpus, Document, private_by_text, select
 from nbutils.corpus.formats import files_of, read_corpus
 from nbutils.corpus.splits import split_by_document
-from nbutils.files import DataError
+from nbutils.files import DataError, from_repository
 from nbutils.study.file import Study, nearest
 
 NOTE = 20  # characters: a note that long in two corpora is the same one; short lines ("no fever") are alike by chance
@@ -105,7 +105,7 @@ def corpus_path(study: Study, name: str) -> Path:
     for variable in re.findall(r"\$(?:(\w+)|\{([^}]*)\})", written):
         if "".join(variable) not in os.environ:
             raise DataError(f"{where}: ${''.join(variable)} is not set; set it to the folder of that corpus")
-    full = ROOT / os.path.expanduser(os.path.expandvars(written))  # an absolute path stays itself
+    full = from_repository(written)
     if not full.exists():  # as it was written, since the value of a variable may be a secret
         raise DataError(f"{where}: there is no {written}; put the corpus there or correct the path")
     return full

@@ -150,17 +150,26 @@ def read_run(folder: str | Path) -> Run:
     return run
 
 
+def study_file(run: Run) -> Path:
+    """The file in studies/ that has the name of a run's study; a record from elsewhere can name no other folder."""
+    return ROOT / "studies" / f"{Path(str(run.record.get('study'))).name}.yaml"
+
+
 def finished_run(folder: str | Path, recipe: dict[str, Any]) -> Run | None:
     """The finished run in a folder if its record says the same as `recipe`; any other one is no longer finished."""
     path = Path(folder) / "run.json"
-    wanted = _without_defaults(recipe)
     with suppress(DataError):
         run = read_run(folder)
-        record = _without_defaults(run.record)
-        if all(record.get(key) == value for key, value in wanted.items()):
+        if says(run, recipe):
             return run
     path.unlink(missing_ok=True)
     return None
+
+
+def says(run: Run, recipe: dict[str, Any]) -> bool:
+    """Whether a run's record says what a recipe asks; a setting that it lacks had its default."""
+    record, wanted = _without_defaults(run.record), _without_defaults(recipe)
+    return all(record.get(key) == value for key, value in wanted.items())
 
 
 def _without_defaults(recipe: dict[str, Any]) -> dict[str, Any]:
@@ -251,7 +260,7 @@ def timed(seconds: dict[str, float], what: str, used: dict[str, float] | None = 
 
     There is no energy where the machine does not tell it.
     """
-    before, begin = energy.counters(), time.perf_counter()
+    before, begin = {} if used is None else energy.counters(), time.perf_counter()
     yield
     seconds[what] = round(time.perf_counter() - begin, 3)
     if used is not None and (joules := energy.joules(before, energy.counters())) is not None:

@@ -6,15 +6,13 @@ that would be a score (docs/external.md).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nbutils import ROOT
 from nbutils.corpus import UNMARKED, Corpus, Document, Entity, Prediction, problems, text_hash
 from nbutils.corpus.formats import files_of, prediction_from_json, read_corpus
-from nbutils.files import HIDDEN, DataError, text_of
+from nbutils.files import HIDDEN, DataError, from_repository, text_of
 from nbutils.privacy import hidden, shown_id
 from nbutils.taggers.settings import ExternalSettings, read_settings, save_settings
 
@@ -166,7 +164,7 @@ def file_of(settings: ExternalSettings, name: str) -> Path:
     if name not in settings.predictions:
         raise DataError(f'predictions: none for the corpus "{name}"; add its file, or take it out of evaluate')
     written = settings.predictions[name]
-    path = ROOT / os.path.expanduser(os.path.expandvars(written))  # an absolute path stays itself
+    path = from_repository(written)
     if not path.exists():
         raise DataError(f"{written}: there are no predictions; put them there or correct the path")
     return path

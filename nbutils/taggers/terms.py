@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -16,8 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from nbutils import ROOT
-from nbutils.files import DataError, text_of, written_whole
+from nbutils.files import DataError, from_repository, text_of, written_whole
 
 TERMS = "terms.csv"  # the name of a list beside a model
 TERM = ("term", "出現形")
@@ -97,7 +95,7 @@ def terms_path(path: str | Path) -> Path:
     Raises:
         DataError: there is no such file.
     """
-    full = ROOT / os.path.expanduser(os.path.expandvars(path))
+    full = from_repository(path)
     if not full.is_file():  # as it was written, since the value of a variable may be a secret
         raise DataError(f"{path}: there is no such dictionary; correct `dictionary` in the study file")
     return full

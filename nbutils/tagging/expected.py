@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
-from nbutils import ROOT
 from nbutils.corpus import fingerprint
 from nbutils.files import DataError
 from nbutils.scoring.estimate import Labelled, expected_scores, labelled
 from nbutils.study.corpora import open_corpus, split
 from nbutils.study.file import load_study
-from nbutils.study.runs import Run
+from nbutils.study.runs import Run, study_file
 
 
 def expectation(run: Run, lines: Iterable[str]) -> str:
@@ -33,8 +32,8 @@ def expectation(run: Run, lines: Iterable[str]) -> str:
 
 def _own_test_part(run: Run) -> Labelled | None:
     """What the run found in the held-out part of its training corpus; None when that cannot be had."""
-    name, record = str(run.record.get("study")), run.record
-    places = (ROOT / "studies" / f"{name}.yaml", *(p / f"{name}.yaml" for p in run.folder.resolve().parents[2:3]))
+    own, record = study_file(run), run.record
+    places = (own, *(parent / own.name for parent in run.folder.resolve().parents[2:3]))
     try:
         wanted = (record["corpora"][run.train], record["split_seed"], record["test_fraction"])
         study = load_study(next(path for path in places if path.is_file()))

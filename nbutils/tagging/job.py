@@ -35,7 +35,7 @@ from nbutils.files import MAX_BYTES, DataError, lock, record_in, written_whole
 from nbutils.study.corpora import open_corpus
 from nbutils.study.file import load_study
 from nbutils.study.provenance import git_commit
-from nbutils.study.runs import Run, path_name, read_run
+from nbutils.study.runs import Run, path_name, read_run, study_file
 from nbutils.taggers import KINDS, Tagger
 from nbutils.taggers.terms import Terms
 from nbutils.tagging.codes import coded, terms_with_codes
@@ -141,8 +141,7 @@ def _training_corpus(run: Run, n_shown: int) -> Corpus:
     Raises:
         DataError: no study file of that name, or the corpus is no longer the one that the run was made from.
     """
-    name, train = str(run.record.get("study")), run.train
-    path = ROOT / "studies" / f"{Path(name).name}.yaml"
+    path, train = study_file(run), run.train
     again = f"bring it back as it was, or run the study again ({run.folder} shows {n_shown} of its notes in the prompt)"
     if not path.is_file():
         raise DataError(f"{path}: the study file of this run is not there; {again}")

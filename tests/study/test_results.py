@@ -71,7 +71,7 @@ def test_every_table_and_figure_names_a_model_that_is_not_the_original(results, 
     assert results.study == STUDY  # originals have nothing to say
     monkeypatch.setattr("nbutils.analysis.main_result.figure_folder", lambda _: tmp_path)
     scores = main_result.score_runs(found)
-    path = main_result.write_main_result(found.study, main_result.main_table(found.study, scores), runs=found.runs)
+    path = main_result.write_main_result(found.study, main_result.main_table(found.study, scores))
     assert path.read_text(encoding="utf-8").count(said) == 1
     figure = draw_main_result(found.study, scores)
     assert any(said in text.get_text() for text in figure.findobj(Text))

@@ -1,6 +1,7 @@
 """The reference runs: what a fresh clone opens in the place of hours of training."""
 
 import json
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -131,10 +132,13 @@ def test_the_reference_runs_are_complete_and_of_the_bundled_notes(name):
     plan = load_study(ROOT / "studies" / f"{name}.yaml")
     found = {(run.system, run.train, run.seed): run for run in runs.read_runs(KEPT, name)}
     assert set(found) == {(system.name, train, seed) for system, train, seed in plan.runs()}
-    here = [corpus for corpus in plan.corpora if corpus_path(plan, corpus).exists()]
-    marks = {corpus: fingerprint(open_corpus(plan, corpus)) for corpus in here}
-    kept = [(corpus, mark) for run in found.values() for corpus, mark in run.record["corpora"].items() if corpus in here]
-    assert here and kept and all(mark == marks[corpus] for corpus, mark in kept)
+    marks = {}
+    for corpus in plan.corpora:
+        with suppress(DataError):  # JMED-LLM is not on every machine
+            corpus_path(plan, corpus)
+            marks[corpus] = fingerprint(open_corpus(plan, corpus))
+    kept = [(corpus, mark) for run in found.values() for corpus, mark in run.record["corpora"].items() if corpus in marks]
+    assert kept and all(mark == marks[corpus] for corpus, mark in kept)
 
 
 def test_what_models_wrote_about_notes_from_elsewhere_is_left_out(plan, finished, tmp_path):

@@ -11,7 +11,7 @@ from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
 from nbutils.corpus import CERTAINTIES, Corpus, Document, Entity
-from nbutils.corpus.formats import write_corpus, write_predictions
+from nbutils.corpus.formats import write_corpus, write_labelstudio_predictions
 from nbutils.files import DataError, written_whole
 
 TOOLS = ("labelstudio", "doccano", "brat")
@@ -44,7 +44,7 @@ def write_suggestions(notes: Sequence[Document], tool: str, out: Path, model_ver
         write_corpus(replace(corpus, documents=tuple(map(_for_doccano, corpus))), path, "doccano")
     else:
         path = out / "suggestions.labelstudio.json"
-        write_predictions(corpus, path, model_version)
+        write_labelstudio_predictions(corpus, path, model_version)
         with written_whole(out / "labelstudio.xml", private=True) as file:
             file.write(_labelstudio_configuration(labels))
     print(f"{len(notes):,} notes with suggestions for {tool}: {path}")

@@ -28,7 +28,11 @@ from nbutils.corpus.formats.jsonl import (
     read_jsonl,
     write_jsonl,
 )
-from nbutils.corpus.formats.labelstudio import read_labelstudio, write_labelstudio, write_predictions
+from nbutils.corpus.formats.labelstudio import (
+    read_labelstudio,
+    write_labelstudio,
+    write_labelstudio_predictions,
+)
 from nbutils.corpus.formats.medtxt import (
     MEDTXT_HEAD,
     MEDTXT_TAIL,
@@ -47,8 +51,8 @@ from nbutils.privacy import hidden, shown_id
 __all__ = [
     "CERTAINTIES", "FORMATS", "MEDTXT_HEAD", "MEDTXT_TAGS", "MEDTXT_TAIL", "entities_from_json", "entity_from_json",
     "entity_to_json", "files_of", "jsonl_document", "jsonl_line", "medtxt_article", "medtxt_problem", "medtxt_string",
-    "prediction_from_json", "project_strings", "read_corpus", "write_corpus", "write_jsonl", "write_medtxt",
-    "write_predictions",
+    "prediction_from_json", "project_strings", "read_corpus", "write_corpus", "write_jsonl",
+    "write_labelstudio_predictions", "write_medtxt",
 ]  # fmt: skip
 
 

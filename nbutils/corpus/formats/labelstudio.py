@@ -150,7 +150,7 @@ def write_labelstudio(corpus: Corpus, path: Path) -> None:
         file.write(json.dumps(tasks, ensure_ascii=False, indent=1) + "\n")
 
 
-def write_predictions(corpus: Corpus, path: Path, model_version: str) -> None:
+def write_labelstudio_predictions(corpus: Corpus, path: Path, model_version: str) -> None:
     """Tasks as `write_labelstudio` makes them, their entities as predictions that an annotator corrects.
 
     A region carries its score, a prediction the mean of them, by which Label Studio can sort tasks.

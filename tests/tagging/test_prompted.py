@@ -13,11 +13,12 @@ from nbutils.corpus import Corpus, fingerprint
 from nbutils.corpus.formats import read_corpus, write_corpus
 from nbutils.files import DataError
 from nbutils.prompting import tagger as icl
+from nbutils.study import runs
 from nbutils.study.corpora import open_corpus
 from nbutils.study.file import load_study
 from nbutils.study.runs import write_run
 from nbutils.taggers.settings import IclSettings
-from nbutils.tagging import __main__, job
+from nbutils.tagging import __main__
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def study(tmp_path, notes, monkeypatch):
     path.write_text(
         f"corpora:\n  A: {{path: {tmp_path}/A.jsonl, format: jsonl, private: true}}\nsystems:\n  crf: {{}}\n", "utf-8"
     )
-    monkeypatch.setattr(job, "ROOT", tmp_path)
+    monkeypatch.setattr(runs, "ROOT", tmp_path)
     return load_study(path)
 
 
@@ -69,8 +70,11 @@ def test_a_few_shot_run_shows_the_same_notes_again(tmp_path, local, study, two_n
     __main__.tag(run, two_notes, tmp_path / "out", progress=False)
 
 
-@pytest.mark.parametrize("change", ["no study", "other text", "no corpus"])
-def test_a_few_shot_run_whose_notes_are_gone_is_refused_in_a_sentence(tmp_path, local, study, two_notes, change):
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [("no study", "study file of this run is not there"), ("other text", "is not the one"), ("no corpus", "A.jsonl")],
+)
+def test_a_few_shot_run_whose_notes_are_gone_is_refused_in_a_sentence(tmp_path, local, study, two_notes, change, says):
     corpus = open_corpus(study, "A")
     run = finished(tmp_path / "run", icl.fit(corpus, replace(local, shots=1), seed=1), {"A": fingerprint(corpus)})
     if change == "no study":
@@ -81,7 +85,7 @@ def test_a_few_shot_run_whose_notes_are_gone_is_refused_in_a_sentence(tmp_path, 
         write_corpus(Corpus("A", (note(99),)), tmp_path / "A.jsonl")
     with pytest.raises(DataError) as caught:
         __main__.tag(run, two_notes, tmp_path / "out", progress=False)
-    assert "\n" not in str(caught.value)
+    assert says in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_notes_to_be_tagged_go_to_no_host_that_is_not_trusted(tmp_path, two_notes):

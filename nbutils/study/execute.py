@@ -75,15 +75,18 @@ def execute(
     module = import_module(KINDS[chosen.kind].module)  # only now, since torch takes seconds to load
     options: dict[str, Any] = {}
     about: dict[str, Any] = {}
+    before = 0.0  # seconds of training, of a run that was cut off
     if KINDS[chosen.kind].resumable:
         kept = checkpoint_folder(folder, recipe)
-        about["resumed"] = any(kept.glob("checkpoint-*"))  # then the seconds of fit are of its last part only
+        about["resumed"] = any(kept.glob("checkpoint-*"))
+        before = import_module("nbutils.taggers.training").seconds_trained(kept)
         options = {"checkpoints": kept, "checkpoint_steps": study.checkpoint_steps}
         hub_notes(values.model, values.revision)
     seconds: dict[str, float] = {}
     joules: dict[str, float] = {}
     with timed(seconds, "fit", joules), chdir(ROOT):
         tagger = module.fit(train_part.documents, values, seed=seed, progress=progress, **options)
+    seconds["fit"] = round(seconds["fit"] + before, 3)
     if int(os.environ.get("RANK", 0)) > 0:
         return None
     if chosen.model and not chosen.settings.get("endpoint"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 import tempfile
@@ -21,6 +22,8 @@ from nbutils.files import DataError
 from nbutils.taggers import checksums
 from nbutils.taggers.models import device, memory_hint
 from nbutils.taggers.settings import Training
+
+SECONDS = "seconds.json"  # in a checkpoint
 
 
 def train(
@@ -92,6 +95,7 @@ def train(
         trainer.remove_callback(PrinterCallback)
         if progress:
             trainer.add_callback(_Pace())
+        trainer.begin = time.monotonic() - seconds_trained(checkpoints)
         trainer.train(resume_from_checkpoint=_last_checkpoint(checkpoints))
     return trainer.state.log_history
 
@@ -130,6 +134,13 @@ def _one_device(args: TrainingArguments) -> TrainingArguments:
     return args
 
 
+def seconds_trained(checkpoints: str | Path | None) -> float:
+    """How long the training took, in all its parts, up to the checkpoint that it will go on from; else 0."""
+    last = _last_checkpoint(checkpoints)
+    path = Path(last or "") / SECONDS
+    return json.loads(path.read_text(encoding="utf-8")) if last and path.exists() else 0.0
+
+
 def _last_checkpoint(folder: str | Path | None) -> str | None:
     """The newest checkpoint that is as it was written; what was cut off or damaged is deleted."""
     if folder is None:
@@ -144,11 +155,15 @@ def _last_checkpoint(folder: str | Path | None) -> str | None:
 class _Trainer(Trainer):
     """Trainer with batches of like lengths in random order (its own `group_by_length` feeds long batches first)."""
 
+    begin: float  # by the monotonic clock, as if the training had never been cut off
+
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()  # each process writes the state of its random numbers
         if self.args.should_save:
-            checksums.write(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
+            folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            (folder / SECONDS).write_text(json.dumps(round(time.monotonic() - self.begin, 3)), encoding="utf-8")
+            checksums.write(folder)
 
     def floating_point_ops(self, inputs: Any) -> int:
         """Not counted: nobody reads it, and counting the weights at every step slows a tiny model."""

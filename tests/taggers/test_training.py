@@ -1,5 +1,6 @@
 """A training that was cut off goes on to the very same model; what memory does not allow is said in one sentence."""
 
+import json
 import os
 import re
 import signal
@@ -20,7 +21,7 @@ from nbutils.files import DataError
 from nbutils.study.execute import execute
 from nbutils.study.file import load_study
 from nbutils.study.runs import checkpoint_folder
-from nbutils.taggers import bert, lora, training
+from nbutils.taggers import bert, checksums, lora, training
 from nbutils.taggers.models import load_causal, load_encoder
 from nbutils.taggers.offsets import encode_with_offsets
 from nbutils.taggers.settings import BertSettings, LoraSettings
@@ -269,9 +270,14 @@ def test_a_run_of_a_study_that_was_cut_off_goes_on_and_leaves_no_checkpoint(micr
     cut(3)
     with pytest.raises(Cut):
         execute(plan, "bert", "A", 0, runs=tmp_path / "runs", progress=False)
-    assert list((tmp_path / "runs").rglob("checkpoint-2")) and not list((tmp_path / "runs").rglob("run.json"))
+    (checkpoint,) = (tmp_path / "runs").rglob("checkpoint-2")
+    assert not list((tmp_path / "runs").rglob("run.json"))
+    assert 0 < json.loads((checkpoint / "seconds.json").read_text()) < 100
+    (checkpoint / "seconds.json").write_text("1000")
+    checksums.write(checkpoint)
     began = cut(None)
     run = execute(plan, "bert", "A", 0, runs=tmp_path / "runs", progress=False)
+    assert run.record["seconds"]["fit"] > 1000 > whole.record["seconds"]["fit"]
     assert began == [2] and run.record["resumed"] and not whole.record["resumed"]
     assert not (run.folder / "checkpoints").exists()
     assert predicted(run) == predicted(whole)

@@ -247,10 +247,8 @@ def _place(match: Sequence[int], begin: int, stop: int, n_source: int) -> tuple[
 
 
 def _count_damage(source: str, written: str, match: Sequence[int], answer: str, ledger: Counter[str]) -> None:
-    """Note which text was added, left out or only normalised; runs of characters, not characters."""
+    """Note which text was added, left out or only normalised, in runs of characters; some have their like."""
     places = [j for j, i in enumerate(match) if i != UNMATCHED]
-    if not places:
-        return
     if places[0] > 0:
         ledger["code fence" if "```" in answer[: answer.find("\n", 4) + 1] else "preamble"] += 1
     if (tail := written[places[-1] + 1 :]) != "":

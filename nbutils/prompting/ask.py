@@ -73,10 +73,6 @@ def open_answers(settings: IclSettings) -> Answers:
     return Answers(ROOT / settings.cache, settings.endpoint, settings.model)
 
 
-def limit_of(settings: IclSettings) -> Limit:
-    return Limit(settings.price, settings.budget, settings.budget_tokens)
-
-
 def price_sentence(requests: Sequence[Request], settings: IclSettings) -> str:
     """What these requests would cost at most, without those that are answered already."""
     with closing(open_answers(settings)) as answers:
@@ -95,7 +91,7 @@ class _Asking:
 
     def __init__(self, settings: IclSettings, answers: Answers, endpoint: Endpoint, bar: tqdm):
         self.settings, self.answers, self.endpoint, self.bar = settings, answers, endpoint, bar
-        self.limit = limit_of(settings)
+        self.limit = Limit(settings.price, settings.budget, settings.budget_tokens)
         self.stop: str | None = None
         self.queue: list[Request] = []  # the next one last
         self.done: set[str] = set()

@@ -128,15 +128,9 @@ class Answers:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._told(), self.lock:
+        with self._told(), self.lock, self.db:  # the connection commits, or rolls back what SQLite itself has not
             self.db.execute("BEGIN IMMEDIATE")
-            try:
-                yield self.db
-                self.db.execute("COMMIT")
-            except BaseException:
-                if self.db.in_transaction:  # SQLite itself rolls back when the disk is full
-                    self.db.execute("ROLLBACK")
-                raise
+            yield self.db
 
     def _row(self, query: str, *values: Any) -> Any:
         """The first row of a query, or None. Locked, too: threads that share a connection share its statements."""

@@ -83,6 +83,7 @@ def read(text: str, answer: str, labels: Sequence[str] = ("d",), policy: str = "
     if entities is None:
         ledger.clear()
         entities = _read_damaged(text, answer, labels, ledger)
+    ledger = +ledger  # without kinds that were looked for and not met
     if policy == "strict" and ledger:
         return Reading((), dict(ledger), failed=True)
     return Reading(entities, dict(ledger), failed="unaligned" in ledger)
@@ -246,10 +247,8 @@ def _place(match: Sequence[int], begin: int, stop: int, n_source: int) -> tuple[
 
 
 def _count_damage(source: str, written: str, match: Sequence[int], answer: str, ledger: Counter[str]) -> None:
-    """Note which text was added, left out or only normalised; runs of characters, not characters."""
+    """Note which text was added, left out or only normalised, in runs of characters; some have their like."""
     places = [j for j, i in enumerate(match) if i != UNMATCHED]
-    if not places:
-        return
     if places[0] > 0:
         ledger["code fence" if "```" in answer[: answer.find("\n", 4) + 1] else "preamble"] += 1
     if (tail := written[places[-1] + 1 :]) != "":
@@ -261,9 +260,7 @@ def _count_damage(source: str, written: str, match: Sequence[int], answer: str, 
     for here, following in pairwise(places):
         ledger["text added"] += following > here + 1
         ledger["text missing"] += match[following] > match[here] + 1
-    for kind in [kind for kind, n in ledger.items() if n == 0]:
-        del ledger[kind]
-    if not ledger:
+    if not any(ledger.values()):
         ledger["text normalised"] += 1
 
 
@@ -333,9 +330,6 @@ def _paired(tags: Sequence[_Tag], ledger: Counter[str]) -> list[tuple[int, int, 
             ledger["tag nested"] += 1
         else:
             outer.append(pair)
-    for kind in ("tag crossed", "tag unclosed"):
-        if not ledger[kind]:
-            del ledger[kind]
     return outer
 
 

@@ -125,12 +125,10 @@ def refusal(status: int, body: Any, retry: float | None = None) -> Attempt:
     """What a reply that is no answer means, by its status and by what its body says, in any of its usual places."""
     words = " ".join(_words(body))[:20_000]
     codes = set(words[:2_000].lower().split())
-    if 300 <= status < 400:
-        return Attempt(failure=f"HTTP {status}", refused=True, stops=True, always=True)
-    if QUOTA & codes:
-        return Attempt(failure=f"HTTP {status}, quota used up", refused=True, stops=True, always=True)
-    if status in (401, 402, 407):
-        return Attempt(failure=f"HTTP {status}", refused=True, stops=True, always=True)
+    moved = 300 <= status < 400
+    quota = ", quota used up" if QUOTA & codes and not moved else ""
+    if moved or quota or status in (401, 402, 407):
+        return Attempt(failure=f"HTTP {status}{quota}", refused=True, stops=True, always=True)
     if status in PASSING and not (status == 429 and re.search("request too large", words, re.IGNORECASE)):
         return Attempt(failure=f"HTTP {status}", retry_after=retry)
     parameter = _parameter(body, words)

@@ -1,6 +1,6 @@
 """`python -m nbutils.study`: check a study file, run its grid, or one piece of it.
 
-    python -m nbutils.study check|run|execute|tiny|models|notes STUDY.yaml …
+python -m nbutils.study check|run|execute|tiny|notes STUDY.yaml …
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 
 from nbutils import ROOT, privacy
@@ -21,14 +20,7 @@ from nbutils.study.execute import execute
 from nbutils.study.file import Study, load_study, nearest
 from nbutils.study.grid import run_grid
 from nbutils.study.runs import path_name
-from nbutils.study.systems import (
-    build_tiny,
-    check_endpoints,
-    check_external,
-    check_models,
-    endpoint_notes,
-    models_of,
-)
+from nbutils.study.systems import build_tiny, check_endpoints, check_external, check_models, endpoint_notes
 from nbutils.taggers.settings import TINY
 
 
@@ -48,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Check a study file, run its grid, or build one tiny model: what the Makefile and the Snakefile call."""
     parser = argparse.ArgumentParser(prog="python -m nbutils.study", description=main.__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("check", "run", "tiny", "execute", "models", "notes"):
+    for name in ("check", "run", "tiny", "execute", "notes"):
         command = commands.add_parser(name)
         command.add_argument("file", help="the study file")
         if name == "run":
@@ -75,10 +67,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         if chosen.command == "execute":
             return _execute_one(study, chosen.system, chosen.train, chosen.seed)
-        if chosen.command == "models":
-            for model, revision in models_of(study):
-                print(f"{model}: {import_module('nbutils.taggers.hub').fetch(model, revision, study.name)}")
-            return 0
         if chosen.command == "notes":
             _write_notes(study, Path(chosen.folder or ROOT / "runs" / study.name / "notes"), chosen.format)
             return 0

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,6 @@ class Window:
     """A stretch of one unit's pieces as the model sees it, and the part of it whose labels count."""
 
     document: int
-    unit: tuple[int, int]  # which stretch of the document
     ids: list[int]  # pieces only, no special tokens
     offsets: list[tuple[int, int]]  # of the pieces, in the document's text
     first: int  # of the pieces that this window decides
@@ -49,14 +47,13 @@ class BertTagger:
 
     def predict(self, documents: Iterable[Document], progress: bool = False) -> list[Prediction]:
         documents = [d.without_entities() for d in documents]
-        windows = make_windows(documents, self.tokenizer, self.settings)
-        log_probs = self._log_probs(windows, progress)
+        units = make_windows(documents, self.tokenizer, self.settings)
+        log_probs = iter(self._log_probs([w for unit in units for w in unit], progress))
         entities: list[list[Entity]] = [[] for _ in documents]
-        for group in _units(windows):
-            offsets = [o for n in group for o in windows[n].offsets[windows[n].first : windows[n].last]]
-            scores = np.concatenate([log_probs[n][windows[n].first : windows[n].last] for n in group])
-            entities[windows[group[0]].document] += bio_to_entities(
-                scores, offsets, self.settings.labels, self.settings.decoding
+        for unit in units:
+            scores = np.concatenate([next(log_probs)[w.first : w.last] for w in unit])
+            entities[unit[0].document] += bio_to_entities(
+                scores, decided_offsets(unit), self.settings.labels, self.settings.decoding
             )
         return [Prediction(d.id, tuple(of_it)) for d, of_it in zip(documents, entities, strict=True)]
 
@@ -93,31 +90,20 @@ def fit(
     settings: BertSettings,
     *,
     seed: int,
-    progress: bool = True,
-    checkpoints: str | Path | None = None,
-    checkpoint_steps: int = 100,
     start: str | Path | None = None,
+    **options: Any,
 ) -> BertTagger:
-    """Fine-tune the encoder on these documents' entities; see `training.train` for the checkpoints.
+    """Fine-tune the encoder on these documents' entities; `options` are those of `training.train`.
 
     With `start`, the folder of a saved tagger with the same labels, training goes on from that one.
     """
-    documents = list(documents)
     torch.manual_seed(seed)  # the new head is drawn at loading
     origin = (settings.model, settings.revision) if start is None else (start, None)
     model, tokenizer = load_encoder(*origin, bio_labels(settings.labels))
     if settings.freeze_embeddings:
         model.get_input_embeddings().requires_grad_(False)
-    train(
-        model,
-        examples(documents, tokenizer, settings),
-        Collator(tokenizer),
-        settings,
-        seed=seed,
-        progress=progress,
-        checkpoints=checkpoints,
-        checkpoint_steps=checkpoint_steps,
-    )
+    rows = examples(list(documents), tokenizer, settings)
+    train(model, rows, Collator(tokenizer), settings, seed=seed, **options)
     return BertTagger(model, tokenizer, settings)
 
 
@@ -130,36 +116,33 @@ def load(folder: str | Path) -> BertTagger:
 # --- pieces and windows -----------------------------------------------------------------------------------------
 
 
-def make_windows(documents: Sequence[Document], tokenizer: Any, settings: BertSettings) -> list[Window]:
-    """Every piece of every unit in at least one window, and decided by exactly one."""
+def make_windows(documents: Sequence[Document], tokenizer: Any, settings: BertSettings) -> list[list[Window]]:
+    """The windows of each unit that has pieces: every piece in at least one of them, and decided by exactly one."""
     size = settings.max_length - sum(map(len, special_ids(tokenizer)))
-    windows = []
+    units = []
     for n, document in enumerate(documents):
         for start, end in sentence_spans(document, settings.unit):
             ids, offsets = encode_with_offsets(tokenizer, document.text[start:end])
             offsets = [(s + start, e + start) for s, e in offsets]
-            for begin, stop, first, last in window_bounds(len(ids), size):
-                windows.append(
-                    Window(n, (start, end), ids[begin:stop], offsets[begin:stop], first - begin, last - begin)
-                )
-    return windows
+            unit = [
+                Window(n, ids[begin:stop], offsets[begin:stop], first - begin, last - begin)
+                for begin, stop, first, last in window_bounds(len(ids), size)
+            ]
+            units += [unit] if unit else []
+    return units
 
 
-def _units(windows: Sequence[Window]) -> list[list[int]]:
-    """Window numbers grouped by the unit they come from, in order."""
-    return [
-        list(group) for _, group in groupby(range(len(windows)), key=lambda n: (windows[n].document, windows[n].unit))
-    ]
+def decided_offsets(unit: Sequence[Window]) -> list[tuple[int, int]]:
+    """The offsets of a unit's pieces, each from the window that decides it."""
+    return [offsets for w in unit for offsets in w.offsets[w.first : w.last]]
 
 
 def examples(documents: Sequence[Document], tokenizer: Any, settings: BertSettings) -> list[dict[str, list[int]]]:
     """Training rows: `input_ids` of a window's pieces and their `labels`, -100 where another window decides."""
-    windows = make_windows(documents, tokenizer, settings)
     rows = []
-    for group in _units(windows):
-        unit = [windows[n] for n in group]
-        offsets = [o for w in unit for o in w.offsets[w.first : w.last]]
-        labels = iter(entities_to_bio(documents[unit[0].document].entities, offsets, settings.labels))
+    for unit in make_windows(documents, tokenizer, settings):
+        entities = documents[unit[0].document].entities
+        labels = iter(entities_to_bio(entities, decided_offsets(unit), settings.labels))
         for w in unit:
             decided = [next(labels) if w.first <= k < w.last else -100 for k in range(len(w.ids))]
             rows.append({"input_ids": w.ids, "labels": decided})

@@ -57,22 +57,21 @@ def bio_to_entities(
 def viterbi(log_probs: np.ndarray) -> np.ndarray:
     """The likeliest label path in which every I follows a B or I of its own type. [pieces, labels] -> [pieces]."""
     n, n_labels = log_probs.shape
-    allowed = np.ones((n_labels, n_labels), bool)  # from, to
+    path = np.zeros(n, int)
+    if not n:
+        return path
+    step = np.zeros((n_labels, n_labels))  # from, to
     for inside in range(2, n_labels, 2):
-        allowed[:, inside] = False
-        allowed[[inside - 1, inside], inside] = True
-    step = np.where(allowed, 0.0, -np.inf)
-    best = log_probs[0] + np.where(np.arange(n_labels) % 2 == 0, -np.inf, 0.0) if n else np.empty(0)
-    if n:
-        best[0] = log_probs[0, 0]
+        step[:, inside] = -np.inf
+        step[[inside - 1, inside], inside] = 0
+    best = log_probs[0].astype(float)
+    best[2::2] = -np.inf
     back = np.zeros((n, n_labels), int)
     for k in range(1, n):
         total = best[:, None] + step
         back[k] = total.argmax(0)
         best = total.max(0) + log_probs[k]
-    path = np.zeros(n, int)
-    if n:
-        path[-1] = best.argmax()
+    path[-1] = best.argmax()
     for k in range(n - 1, 0, -1):
         path[k - 1] = back[k, path[k]]
     return path

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from nbutils.corpus import Document, Entity, Prediction
 from nbutils.files import DataError, record_in, written_whole
 from nbutils.taggers.settings import DictionarySettings, read_settings, save_settings
-from nbutils.taggers.terms import TERMS, Terms, read_terms, write_terms
+from nbutils.taggers.terms import TERMS, Terms, lengths_by_first, read_terms, write_terms
 
 
 def longest_matches(text: str, labels: Mapping[str, str], lengths: Mapping[str, Collection[int]]) -> Iterator[Entity]:
@@ -45,13 +45,8 @@ def fit_dictionary(documents: Iterable[Document]) -> DictionaryTagger:
     for document in documents:
         for entity in document.entities:
             types[document.surface(entity)][entity.label] += 1
-    lengths: dict[str, set[int]] = defaultdict(set)
-    for string in types:
-        lengths[string[0]].add(len(string))
-    return DictionaryTagger(
-        {string: max(sorted(counts), key=counts.__getitem__) for string, counts in types.items()},
-        dict(lengths),
-    )
+    labels = {string: max(sorted(counts), key=counts.__getitem__) for string, counts in types.items()}
+    return DictionaryTagger(labels, lengths_by_first(labels))
 
 
 # --- a row of a study: `kind: dictionary` ----------------------------------------------------------------------------
@@ -64,17 +59,11 @@ class TermTagger:
         self.terms, self.types, self.settings = terms, types, settings
 
     def predict(self, documents: Iterable[Document], progress: bool = False) -> list[Prediction]:
-        documents = tqdm(list(documents), disable=not progress, desc="looking up", unit="note")
-        return [
-            Prediction(
-                d.id, tuple(Entity(a, b, self.types.get(t, self._default)) for a, b, t in self.terms.spans(d.text))
-            )
-            for d in documents
-        ]
-
-    @property
-    def _default(self) -> str:
-        return self.settings.labels[0]
+        default, predictions = self.settings.labels[0], []
+        for d in tqdm(list(documents), disable=not progress, desc="looking up", unit="note"):
+            entities = (Entity(a, b, self.types.get(term, default)) for a, b, term in self.terms.spans(d.text))
+            predictions.append(Prediction(d.id, tuple(entities)))
+        return predictions
 
     def save(self, folder: str | Path) -> None:
         """All strings with their codes, the types of those that training showed, and the settings."""

@@ -7,7 +7,7 @@ that would be a score (docs/external.md).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from nbutils.corpus import UNMARKED, Corpus, Document, Entity, Prediction, problems, text_hash
@@ -19,13 +19,7 @@ from nbutils.taggers.settings import ExternalSettings, read_settings, save_setti
 OWN = "offsets"  # the format of runs/…/predictions: an id, the hash of the text and spans; no text
 
 
-@dataclass(frozen=True)
-class Found:
-    """What a file says about one note."""
-
-    id: str
-    text_hash: str
-    entities: tuple[Entity, ...]
+Found = tuple[Prediction, str]  # what a file says about one note, and the hash of its text
 
 
 class ExternalTagger:
@@ -58,7 +52,7 @@ class ExternalTagger:
         if not found:
             fix = "tag all that `python -m nbutils.study notes` writes, and keep those in which nothing is found"
             raise DataError(f"{where}: no prediction for {about}; {fix}")
-        same = [(name, f) for name, f in found if f.text_hash == text_hash(note.text)]
+        same = [(name, prediction) for name, (prediction, its_hash) in found if its_hash == text_hash(note.text)]
         if not same:
             fix = "write the notes again with `python -m nbutils.study notes`, and tag these"
             raise DataError(f"{where}: {about} had another text when it was tagged; {fix}")
@@ -71,8 +65,8 @@ class ExternalTagger:
         if self.training is None:
             return
         known = {d.id for d in corpus}
-        others = [f for f in self._of(corpus.name).values() if f.id not in known]
-        if unknown := [f.id for f in others if (f.id, f.text_hash) not in self.training]:
+        others = [(key, its_hash) for key, (_, its_hash) in self._of(corpus.name).items() if key not in known]
+        if unknown := [key for key, its_hash in others if (key, its_hash) not in self.training]:
             name = HIDDEN if hidden(corpus.private) else min(unknown)
             more = f" ({len(unknown):,} such)" if len(unknown) > 1 else ""
             raise DataError(
@@ -83,11 +77,12 @@ class ExternalTagger:
     def _of(self, name: str) -> dict[str, Found]:
         if name not in self._read:
             where, found = self._where(name), {}
-            for one in self._rows(name):
-                if one.id in found:
-                    shown = HIDDEN if self._is_private(name) else one.id
+            for prediction, its_hash in self._rows(name):
+                key = prediction.document_id
+                if key in found:
+                    shown = HIDDEN if self._is_private(name) else key
                     raise DataError(f'{where}: the note "{shown}" stands there twice; keep one of them')
-                found[one.id] = one
+                found[key] = prediction, its_hash
             self._read[name] = self._of_the_study(found, where)
         return self._read[name]
 
@@ -96,16 +91,15 @@ class ExternalTagger:
         if s.format == OWN:
             for number, line in enumerate(text_of(path, s.encoding, self._where(name)).splitlines(), 1):
                 try:
-                    prediction, its_hash = prediction_from_json(line)
+                    yield prediction_from_json(line)
                 except ValueError as error:
                     raise DataError(f"{self._where(name)}, line {number}: {error}; correct it") from None
-                yield Found(prediction.document_id, its_hash, prediction.entities)
             return
         chosen = {key: getattr(s, key) for key in ("overlaps", "discontinuous", "offsets", "join", "documents")}
         private = self._is_private(name)
         read = read_corpus(path, s.format, name, private=private, unannotated=True, encoding=s.encoding, **chosen)
         for d in read:
-            yield Found(d.id, text_hash(d.text), d.entities)
+            yield Prediction(d.id, d.entities), text_hash(d.text)
 
     def _of_the_study(self, found: dict[str, Found], where: str) -> dict[str, Found]:
         """With the study's types and certainties only; an entity without a certainty counts, for the tool has none.
@@ -113,8 +107,8 @@ class ExternalTagger:
         Raises:
             DataError: there are entities, but not one that the study is about.
         """
-        chosen = {k: replace(f, entities=tuple(self._projected(f.entities))) for k, f in found.items()}
-        if any(f.entities for f in found.values()) and not any(f.entities for f in chosen.values()):
+        chosen = {k: (replace(p, entities=tuple(self._projected(p.entities))), h) for k, (p, h) in found.items()}
+        if any(p.entities for p, _ in found.values()) and not any(p.entities for p, _ in chosen.values()):
             types = ", ".join(self.settings.labels)
             raise DataError(f"{where}: none of its entities is of a type of the study ({types}); correct labels_as")
         return chosen

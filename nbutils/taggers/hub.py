@@ -1,15 +1,12 @@
 """Models of the hub: is one here, which commit is it, what does its licence ask? Asked before training starts.
 
-No code of a repository is run. Pickled weights are loaded only to turn them into safetensors (`fetch`), with torch's
-loader that accepts nothing but tensors.
+Nothing is downloaded here (`tools.fetch_models`), and no code of a repository is run.
 """
 
 from __future__ import annotations
 
 import json
-import pickle
 import re
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,12 +20,11 @@ from huggingface_hub.errors import (
 )
 
 from nbutils import ROOT
-from nbutils.files import DataError, record_in, written_whole
+from nbutils.files import DataError, record_in
 
-SMALL_FILES = ["*.json", "*.txt", "*.model", "*.jinja", "*.vocab"]
 PICKLED = "pytorch_model*.bin"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_NO_NETWORK = (OSError, HTTPError)
+NO_NETWORK = (OSError, HTTPError)
 
 
 @dataclass(frozen=True)
@@ -53,9 +49,6 @@ MEDICAL_ENCODERS = (
 KNOWN = {c.model: c for c in MEDICAL_ENCODERS}
 
 
-# --- before a study starts --------------------------------------------------------------------------------------------
-
-
 def check(model: str, revision: str | None, study: str) -> list[str]:
     """What to know before using a model; nothing is downloaded.
 
@@ -66,9 +59,9 @@ def check(model: str, revision: str | None, study: str) -> list[str]:
     where = f'study "{study}": the model {model}'
     notes = warnings(model, revision)
     if (folder := locate(model, revision)) is not None:
-        _check_folder(folder, where)
+        check_folder(folder, where)
         return notes
-    info = _ask_hub(model, revision, where)
+    info = ask_hub(model, revision, where)
     files = {f.rfilename: f.size or 0 for f in info.siblings or []}
     if not any(name.endswith(".safetensors") for name in files):
         raise DataError(f"{where} has no safetensors weights on the hub; {_convert_hint(study)}")
@@ -119,7 +112,7 @@ def locate(model: str, revision: str | None) -> Path | None:
             return folder
     try:
         return Path(snapshot_download(model, revision=revision, local_files_only=True, allow_patterns=["config.json"]))
-    except (*_NO_NETWORK, HFValidationError):
+    except (*NO_NETWORK, HFValidationError):
         return None
 
 
@@ -139,7 +132,12 @@ def source(model: str) -> dict[str, str] | None:
     return record if "weights" in record else None
 
 
-def _check_folder(folder: Path, where: str) -> None:
+def check_folder(folder: Path, where: str) -> None:
+    """Refuse a model folder without its configuration or with weights that are missing, cut off or pickled.
+
+    Raises:
+        DataError: says which of these, and what to do.
+    """
     if not (folder / "config.json").is_file():
         raise DataError(f"{where} has no config.json in its folder; put a whole model folder there")
     if (folder / "model.safetensors").is_file():
@@ -160,7 +158,8 @@ def _convert_hint(study: str | None) -> str:
     return f"`make models STUDY={study or '…'}` makes them once from its pytorch_model.bin and puts them in models/hub"
 
 
-def _ask_hub(model: str, revision: str | None, where: str):
+def ask_hub(model: str, revision: str | None, where: str):
+    """What the hub says of a model; `where` opens the sentence of a DataError when it says nothing."""
     try:
         return HfApi().model_info(model, revision=revision, timeout=10, files_metadata=True)
     except GatedRepoError:
@@ -171,67 +170,8 @@ def _ask_hub(model: str, revision: str | None, where: str):
         raise DataError(f'{where} has no revision "{revision}" on the hub; correct it') from None
     except (RepositoryNotFoundError, HFValidationError):
         raise DataError(f"{where} is no folder here and no public model of the hub; correct the name") from None
-    except _NO_NETWORK:
+    except NO_NETWORK:
         raise DataError(
             f"{where} is not on this machine and the hub cannot be reached. Download it once with a connection "
             f"(`make models STUDY=…`), or use `make study STUDY=demo`."
         ) from None
-
-
-# --- getting a model --------------------------------------------------------------------------------------------------
-
-
-def fetch(model: str, revision: str | None, study: str) -> Path:
-    """Download a model whole; pickled weights are turned into safetensors under `models/hub`.
-
-    Raises:
-        DataError: it cannot be had; nothing is left under its name then.
-    """
-    where = f'study "{study}": the model {model}'
-    if is_on_hub(model) and not (ROOT / "models" / "hub" / model).is_dir():
-        names = [f.rfilename for f in _ask_hub(model, revision, where).siblings or []]
-        safe = any(name.endswith(".safetensors") for name in names)
-        weights = "*.safetensors" if safe else PICKLED
-        try:
-            folder = Path(snapshot_download(model, revision=revision, allow_patterns=[*SMALL_FILES, weights]))
-        except _NO_NETWORK as error:
-            raise DataError(f"{where} was not downloaded ({type(error).__name__}); run the same again") from None
-        if not safe:
-            to_safetensors(folder, ROOT / "models" / "hub" / model, source={"model": model, "commit": folder.name})
-    folder = locate(model, revision)
-    if folder is None:
-        raise DataError(f"{where} is no folder here; put it there or correct the name")
-    _check_folder(folder, where)
-    return folder
-
-
-def to_safetensors(folder: Path, target: Path, source: dict[str, str] | None = None) -> None:
-    """A copy of a model folder whose pickled weights have become `model.safetensors`.
-
-    Raises:
-        DataError: the file holds anything but tensors; pickled code is never run.
-    """
-    import torch
-    from safetensors.torch import save_file
-
-    weights: dict[str, torch.Tensor] = {}
-    for path in sorted(folder.glob(PICKLED)):
-        try:
-            part = torch.load(path, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, AttributeError):
-            raise DataError(f"{path}: not a plain file of tensors, so it is not opened; get another copy") from None
-        weights |= {name: tensor.clone().contiguous() for name, tensor in part.items()}  # clone: none shared
-    if not weights:
-        raise DataError(f"{folder}: there is no pytorch_model.bin to convert")
-    beside = target.with_name(f".{target.name}.part")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    for path in folder.iterdir():
-        if any(path.match(pattern) for pattern in SMALL_FILES) and not path.name.endswith(".index.json"):
-            shutil.copyfile(path, beside / path.name)
-    save_file(weights, beside / "model.safetensors", metadata={"format": "pt"})
-    if source is not None:
-        with written_whole(beside / "source.json") as file:
-            json.dump(source, file)
-    shutil.rmtree(target, ignore_errors=True)
-    beside.rename(target)

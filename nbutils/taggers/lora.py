@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -122,19 +122,16 @@ def fit(
     settings: LoraSettings,
     *,
     seed: int,
-    progress: bool = True,
-    checkpoints: str | Path | None = None,
-    checkpoint_steps: int = 100,
     start: str | Path | None = None,
+    **options: Any,
 ) -> LoraTagger | BertTagger:
     """Tune an adapter on these documents' entities; with `epochs: 0` the model stays as it came (untuned).
 
-    With `head: classify` the language model labels tokens (`token_head`). See `training.train` for the checkpoints.
+    With `head: classify` the language model labels tokens (`token_head`). `options` are those of `training.train`.
     With `start`, the folder of a saved tagger, its adapter is tuned on.
     """
     if settings.head == "classify":
-        kept = {"checkpoints": checkpoints, "checkpoint_steps": checkpoint_steps}
-        return token_head.fit(documents, settings, seed=seed, start=start, progress=progress, **kept)
+        return token_head.fit(documents, settings, seed=seed, start=start, **options)
     model, tokenizer = load_causal(settings)
     torch.manual_seed(seed)  # the adapter is drawn here
     tagger = LoraTagger(model, tokenizer, settings)
@@ -144,16 +141,7 @@ def fit(
         tagger.model = load_adapter(model, start, trainable=True)
     if settings.epochs:
         rows = examples(documents, tokenizer, settings, tagger.tags)
-        train(
-            tagger.model,
-            rows,
-            Collator(tokenizer, tagger.model),
-            settings,
-            seed=seed,
-            progress=progress,
-            checkpoints=checkpoints,
-            checkpoint_steps=checkpoint_steps,
-        )
+        train(tagger.model, rows, Collator(tokenizer, tagger.model), settings, seed=seed, **options)
     return tagger
 
 
@@ -182,14 +170,12 @@ def prompt_text(name: str, text: str, labels: Sequence[str] = ("d",)) -> str:
     A note is data, so nothing in it is replaced.
     """
     prompt = prompt_file(name).removesuffix("\n")
-    return prompt.replace("{tags}", tags_in_words(labels)).replace("{text}", text)
+    # What to mark and how: "病名・症状・異常所見を表す部分を <d> と </d> で、…".
+    tags = "、".join(f"{_meaning(label)}を表す部分を <{label}> と </{label}> で" for label in labels)
+    return prompt.replace("{tags}", tags).replace("{text}", text)
 
 
-def tags_in_words(labels: Sequence[str]) -> str:
-    """What to mark and how, in Japanese: "病名・症状・異常所見を表す部分を <d> と </d> で、…"."""
-    return "、".join(f"{_meaning(label)}を表す部分を <{label}> と </{label}> で" for label in labels)
-
-
+@cache  # asked for every line
 def _meaning(label: str) -> str:
     """The tag in Japanese, its certainty behind it; a tag that MedTxt does not have stands for itself."""
     bare = separated(Entity(0, 0, label))
@@ -209,13 +195,8 @@ def prompt_ids(tokenizer: Any, name: str, text: Encoded, labels: Sequence[str] =
     The text is tokenised by itself, with the same tokens as in the answer, and whatever looks like a special token in
     it ("<|eot_id|>") is read as characters: a note is data.
     """
-    before, after = around(tokenizer, _prompt_with_hole(name, tuple(labels)))
+    before, after = around(tokenizer, prompt_text(name, HOLE, labels))
     return [*before, *text[0], *after]
-
-
-@lru_cache(maxsize=8)  # asked for every line
-def _prompt_with_hole(name: str, labels: tuple[str, ...]) -> str:
-    return prompt_text(name, HOLE, labels)
 
 
 # --- pieces and training rows -----------------------------------------------------------------------------------------

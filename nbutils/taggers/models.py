@@ -146,7 +146,7 @@ def _said_of(model: str | Path) -> Iterator[None]:
 def local_or_hub(model: str | Path) -> str:
     """A model folder, counted from the repository when relative, or else the name of a model on the hub.
 
-    A folder `models/hub/OWNER/NAME` goes before the hub: weights made into safetensors (`hub.fetch`) or brought along.
+    A folder `models/hub/OWNER/NAME` goes before the hub: made into safetensors (`make models`) or brought along.
     """
     folders = (ROOT / model, ROOT / "models" / "hub" / model)
     return next((str(folder) for folder in folders if folder.is_dir()), str(model))

@@ -10,7 +10,7 @@ import csv
 import io
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,11 +31,7 @@ class Terms:
 
     @cached_property
     def lengths(self) -> dict[str, list[int]]:
-        """By first character, the lengths of the terms that begin so, the longest first."""
-        lengths: dict[str, set[int]] = defaultdict(set)
-        for term in self.codes:
-            lengths[term[0]].add(len(term))
-        return {first: sorted(some, reverse=True) for first, some in lengths.items()}
+        return lengths_by_first(self.codes)
 
     def spans(self, text: str) -> Iterator[tuple[int, int, str]]:
         """Every term of a text, from left to right, the longest first: start and end in the text as it is, the term."""
@@ -68,6 +64,14 @@ class Terms:
             if (code := self.codes.get(plain[at : at + n], "")) and at + n <= len(plain)
         ]
         return max(inside)[2] if inside else ""
+
+
+def lengths_by_first(terms: Iterable[str]) -> dict[str, list[int]]:
+    """By first character, the lengths of the terms that begin so, the longest first."""
+    lengths: dict[str, set[int]] = defaultdict(set)
+    for term in terms:
+        lengths[term[0]].add(len(term))
+    return {first: sorted(some, reverse=True) for first, some in lengths.items()}
 
 
 def normalised(text: str) -> tuple[str, list[int], list[int]]:

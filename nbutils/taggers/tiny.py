@@ -53,16 +53,9 @@ def character_tokenizer(texts: Iterable[str], labels: Iterable[str] = ()) -> Pre
         tokenizer.add_special_tokens(tags)
     pad, unk, cls, sep, mask = SPECIAL
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token=pad,
-        unk_token=unk,
-        cls_token=cls,
-        sep_token=sep,
-        mask_token=mask,
-        bos_token=cls,
-        eos_token=sep,
-        model_max_length=512,
-    )
+        tokenizer_object=tokenizer, pad_token=pad, unk_token=unk, cls_token=cls, sep_token=sep, mask_token=mask,
+        bos_token=cls, eos_token=sep, model_max_length=512,
+    )  # fmt: skip
 
 
 def bare_lines(documents: Iterable[Document]) -> list[str]:
@@ -79,19 +72,12 @@ def build_encoder(
     torch.manual_seed(0)
     model = ModernBertForMaskedLM(
         ModernBertConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=settings.hidden,
-            intermediate_size=2 * settings.hidden,
-            num_hidden_layers=settings.layers,
-            num_attention_heads=settings.hidden // 32,
+            **_shape(settings, tokenizer),
             local_attention=settings.local_attention,
             global_attn_every_n_layers=settings.layers,
             max_position_embeddings=512,
-            pad_token_id=0,
             cls_token_id=2,
             sep_token_id=3,
-            bos_token_id=2,
-            eos_token_id=3,
         )
     )
     rows = [{"input_ids": tokenizer(t, truncation=True, max_length=512)["input_ids"]} for t in texts]
@@ -119,15 +105,8 @@ def build_llm(
     torch.manual_seed(0)
     model = LlamaForCausalLM(
         LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=settings.hidden,
-            intermediate_size=2 * settings.hidden,
-            num_hidden_layers=settings.layers,
-            num_attention_heads=settings.hidden // 32,
+            **_shape(settings, tokenizer),
             max_position_embeddings=2048,
-            pad_token_id=0,
-            bos_token_id=2,
-            eos_token_id=3,
             tie_word_embeddings=True,
             initializer_range=settings.hidden**-0.5,
         )
@@ -135,6 +114,15 @@ def build_llm(
     rows = phrase_rows(texts, tokenizer, settings)
     train(model, rows, lora.Collator(tokenizer, model), settings, seed=0, progress=progress)
     _save(model, tokenizer, folder)
+
+
+def _shape(settings: TinyEncoderSettings | TinyLlmSettings, tokenizer: Any) -> dict[str, int]:
+    """What the configurations of both models say alike; the special tokens are numbered as in `SPECIAL`."""
+    return {
+        "vocab_size": len(tokenizer), "hidden_size": settings.hidden, "intermediate_size": 2 * settings.hidden,
+        "num_hidden_layers": settings.layers, "num_attention_heads": settings.hidden // 32,
+        "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3,
+    }  # fmt: skip
 
 
 def phrase_rows(texts: Sequence[str], tokenizer: Any, settings: TinyLlmSettings) -> list[dict[str, list[int]]]:

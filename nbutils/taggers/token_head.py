@@ -24,12 +24,7 @@ from nbutils.taggers.training import train
 
 
 def fit(
-    documents: Iterable[Document],
-    settings: LoraSettings,
-    *,
-    seed: int,
-    start: str | Path | None = None,
-    **options: Any,
+    documents: Iterable[Document], settings: LoraSettings, *, seed: int, start: str | Path | None = None, **options: Any
 ) -> BertTagger:
     """Tune an adapter and a new head on these documents' entities, or go on from those of the saved tagger `start`.
 

@@ -24,6 +24,8 @@ from nbutils.taggers.models import device, memory_hint
 from nbutils.taggers.settings import Training
 
 SECONDS = "seconds.json"  # in a checkpoint
+# Settings that Trainer calls by the same name.
+SAME_NAME = ("learning_rate", "weight_decay", "max_grad_norm", "gradient_checkpointing", "adam_beta2")
 
 
 def train(
@@ -66,19 +68,15 @@ def train(
                 TrainingArguments(
                     output_dir=str(checkpoints or scratch),
                     num_train_epochs=settings.epochs,
-                    learning_rate=settings.learning_rate,
                     per_device_train_batch_size=settings.batch_size,
                     gradient_accumulation_steps=settings.accumulation,
-                    weight_decay=settings.weight_decay,
                     warmup_steps=settings.warmup,
                     lr_scheduler_type=settings.scheduler,
-                    max_grad_norm=settings.max_grad_norm,
+                    **{name: getattr(settings, name) for name in SAME_NAME},
                     bf16=settings.bf16 and device().type == "cuda",
                     use_cpu=device().type == "cpu",
-                    gradient_checkpointing=settings.gradient_checkpointing,
                     gradient_checkpointing_kwargs={"use_reentrant": False},
                     seed=seed,
-                    adam_beta2=settings.adam_beta2,
                     remove_unused_columns=False,
                     save_strategy="steps" if checkpoints else "no",
                     save_steps=checkpoint_steps,
@@ -119,11 +117,10 @@ def bf16_products(wanted: bool) -> Iterator[None]:
 
 def _less_memory(settings: Training) -> str:
     batch_size, accumulation = max(settings.batch_size // 2, 1), 2 * settings.accumulation
-    advice = (
-        f"lower batch_size to {batch_size} and raise accumulation to {accumulation} (as many rows a step as before)"
-    )
-    return f"{advice}, lower max_length" + (
-        "" if settings.gradient_checkpointing else ", set gradient_checkpointing: true"
+    more = "" if settings.gradient_checkpointing else ", set gradient_checkpointing: true"
+    return (
+        f"lower batch_size to {batch_size} and raise accumulation to {accumulation} (as many rows a step as before), "
+        f"lower max_length{more}"
     )
 
 
@@ -213,12 +210,10 @@ class LengthBatches(torch.utils.data.Sampler[int]):
         order = rng.permutation(len(self.lengths)).tolist()
         pools = [sorted(order[k : k + pool], key=lambda n: self.lengths[n]) for k in range(0, len(order), pool)]
         batches = [p[k : k + self.batch_size] for p in pools for k in range(0, len(p), self.batch_size)]
-        short = [b for b in batches if len(b) < self.batch_size]  # at most one; it must come last
         full = [b for b in batches if len(b) == self.batch_size]
         for k in rng.permutation(len(full)):
             yield from full[k]
-        for batch in short:
-            yield from batch
+        yield from (n for b in batches if len(b) < self.batch_size for n in b)  # at most one; it must come last
 
 
 def pad(rows: Sequence[Sequence[int]], value: int) -> torch.Tensor:

@@ -102,9 +102,9 @@ def test_only_the_adapter_and_the_head_are_trained_and_the_head_has_no_adapter(m
 def test_one_pass_reads_each_token_once_and_writes_nothing(micro_llm, notes):
     tagger = lora.fit(notes[:2], settings_of(micro_llm, epochs=1), seed=0, progress=False)
     tagger.predict(notes)
-    windows = bert.make_windows([n.without_entities() for n in notes], tagger.tokenizer, tagger.settings)
+    units = bert.make_windows([n.without_entities() for n in notes], tagger.tokenizer, tagger.settings)
     special = 2  # [CLS] and [SEP] of this tokenizer
-    assert tagger.used == Tokens(sum(len(w.ids) + special for w in windows), 0)
+    assert tagger.used == Tokens(sum(len(w.ids) + special for unit in units for w in unit), 0)
 
 
 def test_characters_of_several_byte_level_pieces_are_inside_or_outside_as_a_whole(bpe_tokenizer, tmp_path):

@@ -207,9 +207,7 @@ class Copier:
                 start, label = at, inside
                 first = behind - len(self.tags.open[inside])
             elif label and not inside:
-                score = None
-                if log_probs is not None:
-                    score = math.exp(math.fsum(log_probs[first:behind]))
+                score = None if log_probs is None else math.exp(math.fsum(log_probs[first:behind]))
                 entities.append(Entity(start, at, label, score=score))
                 label = ""
         return entities

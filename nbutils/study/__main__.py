@@ -21,14 +21,7 @@ from nbutils.study.execute import execute
 from nbutils.study.file import Study, load_study, nearest
 from nbutils.study.grid import run_grid
 from nbutils.study.runs import path_name
-from nbutils.study.systems import (
-    build_tiny,
-    check_endpoints,
-    check_external,
-    check_models,
-    endpoint_notes,
-    models_of,
-)
+from nbutils.study.systems import build_tiny, check_endpoints, check_external, check_models, endpoint_notes, models_of
 from nbutils.taggers.settings import TINY
 
 

@@ -13,8 +13,8 @@ from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
 from nbutils import ROOT
-from nbutils.corpus import MEDTXT_TAGS, WITHOUT_CERTAINTY, entity_types
-from nbutils.corpus.formats import CERTAINTIES, FORMATS
+from nbutils.corpus import CERTAINTIES, MEDTXT_TAGS, WITHOUT_CERTAINTY, entity_types
+from nbutils.corpus.formats import FORMATS
 from nbutils.files import DataError
 from nbutils.study.source import Source
 from nbutils.taggers import KINDS

@@ -19,15 +19,7 @@ from typing import Any
 from nbutils import ROOT
 
 PACKAGES = [
-    "torch",
-    "transformers",
-    "peft",
-    "tokenizers",
-    "fugashi",
-    "unidic-lite",
-    "sklearn-crfsuite",
-    "numpy",
-    "pandas",
+    "torch", "transformers", "peft", "tokenizers", "fugashi", "unidic-lite", "sklearn-crfsuite", "numpy", "pandas"
 ]
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from nbutils import ROOT
 from nbutils.corpus import Corpus, Document, Entity, Prediction, problems, text_hash
-from nbutils.corpus.formats import entity_to_json, prediction_from_json
+from nbutils.corpus.formats.jsonl import entity_to_json, prediction_from_json
 from nbutils.files import DataError, written_whole
 from nbutils.study import energy
 from nbutils.study.provenance import provenance

@@ -23,14 +23,8 @@ from tqdm.auto import tqdm
 
 from nbutils import ROOT, taggers
 from nbutils.corpus import MEDTXT_TAGS, Corpus, Document, Entity, fingerprint, problems, separated
-from nbutils.corpus.formats import (
-    MEDTXT_HEAD,
-    MEDTXT_TAIL,
-    jsonl_document,
-    jsonl_line,
-    medtxt_article,
-    medtxt_problem,
-)
+from nbutils.corpus.formats.jsonl import jsonl_document, jsonl_line
+from nbutils.corpus.formats.medtxt import MEDTXT_HEAD, MEDTXT_TAIL, medtxt_article, medtxt_problem
 from nbutils.files import MAX_BYTES, DataError, lock, record_in, written_whole
 from nbutils.study.corpora import open_corpus
 from nbutils.study.file import load_study

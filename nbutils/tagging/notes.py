@@ -20,7 +20,8 @@ from typing import IO
 import numpy as np
 
 from nbutils.corpus import Document
-from nbutils.corpus.formats import jsonl_document, read_corpus
+from nbutils.corpus.formats import read_corpus
+from nbutils.corpus.formats.jsonl import jsonl_document
 from nbutils.files import MAX_BYTES, DataError, Fault, bytes_of, codec_of, decoded, opened
 
 SUFFIXES = (".txt", ".jsonl", ".xml")

@@ -11,7 +11,8 @@ from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
 from nbutils.corpus import CERTAINTIES, Corpus, Document, Entity
-from nbutils.corpus.formats import write_corpus, write_labelstudio_predictions
+from nbutils.corpus.formats import write_corpus
+from nbutils.corpus.formats.labelstudio import write_labelstudio_predictions
 from nbutils.files import DataError, written_whole
 
 TOOLS = ("labelstudio", "doccano", "brat")

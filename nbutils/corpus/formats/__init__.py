@@ -13,47 +13,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from nbutils.corpus import CERTAINTIES, MEDTXT_TAGS, Corpus, Document, problems
+from nbutils.corpus import Corpus, Document, problems
 from nbutils.corpus.formats.brat import annotations_of, check_pairs, read_brat, write_brat
 from nbutils.corpus.formats.conll import read_conll, write_conll
 from nbutils.corpus.formats.doccano import read_doccano, write_doccano
-from nbutils.corpus.formats.jmed import project_strings, read_jmed
-from nbutils.corpus.formats.jsonl import (
-    entities_from_json,
-    entity_from_json,
-    entity_to_json,
-    jsonl_document,
-    jsonl_line,
-    prediction_from_json,
-    read_jsonl,
-    write_jsonl,
-)
-from nbutils.corpus.formats.labelstudio import (
-    read_labelstudio,
-    write_labelstudio,
-    write_labelstudio_predictions,
-)
-from nbutils.corpus.formats.medtxt import (
-    MEDTXT_HEAD,
-    MEDTXT_TAIL,
-    medtxt_article,
-    medtxt_problem,
-    medtxt_string,
-    read_medtxt,
-    write_medtxt,
-)
+from nbutils.corpus.formats.jmed import read_jmed
+from nbutils.corpus.formats.jsonl import read_jsonl, write_jsonl
+from nbutils.corpus.formats.labelstudio import read_labelstudio, write_labelstudio
+from nbutils.corpus.formats.medtxt import read_medtxt, write_medtxt
 from nbutils.corpus.formats.metadata import TABLE, with_names, with_table, write_table
 from nbutils.corpus.formats.plain_text import read_text, write_text
 from nbutils.corpus.formats.reading import CHOICES, Read, Reading
 from nbutils.files import HIDDEN, DataError, Place, Remark, part_of, printable, summarised
 from nbutils.privacy import hidden, shown_id
-
-__all__ = [
-    "CERTAINTIES", "FORMATS", "MEDTXT_HEAD", "MEDTXT_TAGS", "MEDTXT_TAIL", "entities_from_json", "entity_from_json",
-    "entity_to_json", "files_of", "jsonl_document", "jsonl_line", "medtxt_article", "medtxt_problem", "medtxt_string",
-    "prediction_from_json", "project_strings", "read_corpus", "write_corpus", "write_jsonl",
-    "write_labelstudio_predictions", "write_medtxt",
-]  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -99,12 +99,17 @@ class Prediction:
     repairs: Mapping[str, int] = field(default_factory=dict)
 
 
+def place_in(document: Document, entity: Entity) -> str:
+    """Document and offsets of an entity, as sentences name them."""
+    return f'document "{shown_id(document)}": entity {entity.start}–{entity.end}'
+
+
 def problems(document: Document, *, labels: set[str] | None = None) -> list[str]:
     """Everything that makes a document's entities unusable, one sentence each; empty when it is sound."""
     sentences = []
     previous: Entity | None = None
     for entity in sorted(document.entities):
-        where = f'document "{shown_id(document)}": entity {entity.start}–{entity.end}'
+        where = place_in(document, entity)
         if not 0 <= entity.start < entity.end <= len(document.text):
             sentences.append(f"{where} does not lie in the text (0–{len(document.text)}) or is empty")
             continue

@@ -20,7 +20,7 @@ from nbutils import ROOT
 
 PACKAGES = [
     "torch", "transformers", "peft", "tokenizers", "fugashi", "unidic-lite", "sklearn-crfsuite", "numpy", "pandas"
-]
+]  # fmt: skip
 
 
 def provenance() -> dict[str, Any]:

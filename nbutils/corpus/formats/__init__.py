@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from nbutils.corpus import Corpus, Document, problems
 from nbutils.corpus.formats.brat import annotations_of, check_pairs, read_brat, write_brat
@@ -87,7 +88,7 @@ def read_corpus(
         DataError: anything that is not plainly right, all of it at once; nothing is returned then.
     """
     path = Path(path)
-    how = _reading(path, format, encoding, labels_as, choices)
+    how = _reading(path, format, choices, encoding=encoding, labels_as=labels_as)
     covered = hidden(private)
     alias = f'corpus "{name}"' if name else "the private corpus"
     where = Place(alias if covered else path)
@@ -113,7 +114,10 @@ def read_corpus(
                 documents = with_names(documents, names, where, read)
         _check_entities(read, how, where, covered, needed=not unannotated and format != "text")
     if read.faults:
-        raise DataError(_report(where, summarised(read.faults, covered)))
+        sentences = summarised(read.faults, covered)
+        if len(sentences) > 1:
+            sentences.insert(0, f"{printable(where)}: {len(sentences)} kinds of problems")
+        raise DataError("\n  ".join(sentences))
     return Corpus(
         name or ("private" if private else path.stem),
         tuple(documents),
@@ -144,13 +148,6 @@ def _check_entities(read: Read, how: Reading, where: Place, covered: bool, neede
         read.faults.append(Remark(where, what, fix, (len(read.documents),)))
 
 
-def _report(where: Place, sentences: list[str]) -> str:
-    """One sentence, or a list of all kinds of problems."""
-    if len(sentences) == 1:
-        return sentences[0]
-    return "\n  ".join([f"{printable(where)}: {len(sentences)} kinds of problems", *sentences])
-
-
 def _notices(read: Read, where: Place, covered: bool, strange: Counter[str], *, needed: bool) -> tuple[str, ...]:
     """What reading left out, types first, and what it changed, a sentence for each kind."""
     where = printable(where)
@@ -175,13 +172,7 @@ def _notices(read: Read, where: Place, covered: bool, strange: Counter[str], *, 
     return (*notices, *summarised(read.remarks, covered))
 
 
-def _reading(
-    path: Path,
-    format: str,
-    encoding: str | None,
-    labels_as: Mapping[str, str] | None,
-    choices: Mapping[str, str | None],
-) -> Reading:
+def _reading(path: Path, format: str, choices: Mapping[str, str | None], **declared: Any) -> Reading:
     """The declared choices, checked against the format."""
     if format not in FORMATS:
         raise DataError(f'{path}: unknown format "{format}"; use one of {", ".join(FORMATS)}')
@@ -193,7 +184,7 @@ def _reading(
             raise DataError(f"{path}: `{key}` means nothing for the format {format}; delete it from the study file")
         if value not in CHOICES[key]:
             raise DataError(f'{path}: {key}: "{value}" is unknown; use one of {", ".join(CHOICES[key])}')
-    return Reading(encoding=encoding, labels_as=labels_as, root=path if path.is_dir() else None, **chosen)
+    return Reading(root=path if path.is_dir() else None, **declared, **chosen)
 
 
 def notes_of(path: Path, format: str, meta: str | None = None) -> list[Path]:

@@ -54,6 +54,8 @@ class _Ann:
 
     bound: dict[str, _TextBound] = field(default_factory=dict)
     attributes: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    line_of: dict[str, int] = field(default_factory=dict)  # of every id
+    targets: list[tuple[str, Place]] = field(default_factory=list)  # of attributes
     hint: str = ""  # what explains any quote that does not fit
 
 
@@ -124,17 +126,15 @@ def _parsed(path: Path, how: Reading, read: Read) -> _Ann:
         content = decoded(where, data, encoding)
     except Fault as fault:
         raise Fault(fault.remark.place, fault.remark.what, ann.hint or fault.remark.fix, *fault.remark.says) from None
-    targets: list[tuple[str, Place]] = []
-    line_of: dict[str, int] = {}
     # A quoted text may hold a CR, so CR ends a line only where nothing else does.
     rows = content.split("\n") if "\n" in content else rows_of(content)
     for number, line in enumerate(rows, 1):
         line, place = line.removesuffix("\r"), Place(f"{where}, line {number}")
         if line.strip():
             with read.noting():
-                _parse_line(line, number, place, ann, line_of, targets, read)
-    for target, place in targets:
-        if target not in ann.bound and target not in line_of:
+                _parse_line(line, number, place, ann, read)
+    for target, place in ann.targets:
+        if target not in ann.line_of:
             fix = "correct or delete the attribute"
             read.faults.append(Remark(place, "there is no {} in this file", fix, (target,)))
     return ann
@@ -145,20 +145,12 @@ def _is_other(encoding: str, where: str) -> bool:
     return "あ".encode(codec_of(encoding, where), "replace") != "あ".encode()
 
 
-def _parse_line(
-    line: str,
-    number: int,
-    place: Place,
-    ann: _Ann,
-    line_of: dict[str, int],
-    targets: list[tuple[str, Place]],
-    read: Read,
-) -> None:
+def _parse_line(line: str, number: int, place: Place, ann: _Ann, read: Read) -> None:
     id = line.split("\t", 1)[0]
-    if id != "*" and id in line_of:
+    if id != "*" and id in ann.line_of:
         what = "the id {} stands already in line {}"
-        raise Fault(place, what, "every annotation needs its own", id, line_of[id])
-    line_of[id] = number
+        raise Fault(place, what, "every annotation needs its own", id, ann.line_of[id])
+    ann.line_of[id] = number
     if match := TEXT_BOUND.fullmatch(line):
         numbers = re.findall("[0-9]+", match[3])
         if max(map(len, numbers)) > MAX_DIGITS:
@@ -167,7 +159,7 @@ def _parse_line(
         ann.bound[id] = _TextBound(match[2], given, match[4], place)
     elif match := ATTRIBUTE.fullmatch(line):
         if match[3].startswith("T"):
-            targets.append((match[3], place))
+            ann.targets.append((match[3], place))
             ann.attributes.setdefault(match[3], []).append((match[2], "true" if match[4] is None else match[4]))
         else:
             read.skip("attributes of relations or events")

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from nbutils.corpus import Corpus, Document, Entity, Prediction, problems
+from nbutils.corpus import Corpus, Document, Entity, Prediction, place_in, problems
 from nbutils.corpus.formats.reading import Located, Read, Reading
 from nbutils.files import DataError, Fault, Place, json_of, rows_of, text_of, written_whole
 from nbutils.privacy import shown_id
@@ -155,10 +155,8 @@ def jsonl_line(document: Document) -> str:
     """
     for e in document.entities:
         if len(dict(e.attributes)) < len(e.attributes):
-            raise DataError(
-                f'document "{shown_id(document)}": entity {e.start}–{e.end} has two attributes of one name, which JSON '
-                "cannot hold; rename or drop one"
-            )
+            what = "has two attributes of one name, which JSON cannot hold; rename or drop one"
+            raise DataError(f"{place_in(document, e)} {what}")
     row = {
         "id": document.id,
         "text": document.text,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -116,19 +117,16 @@ class _MedTxtReader:
                 place = Place(f"inside <{parent}>" if parent in STRUCTURE else "at this place")
                 self.fault("<{}> {}", _FORM, Place(tag), place)
             if tag == "article":
-                self.start_article(attributes)
+                if not attributes.get("id"):
+                    self.fault("an <article> without id", 'write <article id="…">')
+                self.article = self.here(), attributes
+                self.pieces, self.length, self.entities, self.marks = [], 0, [], []
         elif parent != "metadata":
             self.fault("<{}> outside an article", _FORM, tag)
         elif tag in self.meta:
             self.fault("a second <{}> in <metadata>", "keep one", tag)
         else:
             self.meta[tag] = ""
-
-    def start_article(self, attributes: dict[str, str]) -> None:
-        if not attributes.get("id"):
-            self.fault("an <article> without id", 'write <article id="…">')
-        self.article = self.here(), attributes
-        self.pieces, self.length, self.entities, self.marks = [], 0, [], []
 
     def start_entity(self, tag: str, attributes: dict[str, str]) -> None:
         id = self.article[1].get("id", "")
@@ -248,21 +246,19 @@ def medtxt_article(document: Document) -> str:
     Raises:
         DataError: a character that XML cannot hold, or faulty entities.
     """
-    named = [("id", document.id), *document.meta.items()]
-    attributes = "".join(f" {k}={_quoted(v, shown_id(document))}" for k, v in named)
-    return f"<article{attributes}>{_inline_xml(document)}</article>\n"
-
-
-def _inline_xml(document: Document) -> str:
+    where, at = shown_id(document), 0
+    out = [_tag("article", [("id", document.id), *document.meta.items()], where)]
     if sentences := problems(document):
         raise DataError(f"{sentences[0]}; MedTxt XML cannot hold it")
-    out, at = [], 0
     for e in sorted(document.entities):
-        head = "".join(f" {k}={_quoted(v, shown_id(document))}" for k, v in attributes_of(e))
-        out += [_xml(document.text[at : e.start], shown_id(document)), f"<{e.label}{head}>"]
-        out += [_xml(document.surface(e), shown_id(document)), f"</{e.label}>"]
+        out += [_xml(document.text[at : e.start], where), _tag(e.label, attributes_of(e), where)]
+        out += [_xml(document.surface(e), where), f"</{e.label}>"]
         at = e.end
-    return "".join([*out, _xml(document.text[at:], shown_id(document))])
+    return "".join([*out, _xml(document.text[at:], where), "</article>\n"])
+
+
+def _tag(name: str, attributes: Iterable[tuple[str, str]], where: str) -> str:
+    return f"<{name}" + "".join(f" {k}={_quoted(v, where)}" for k, v in attributes) + ">"
 
 
 def _xml(text: str, where: str) -> str:

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import psutil
 
 from nbutils import ROOT
-from nbutils.files import written_whole
+from nbutils.files import write_whole
 
 SECONDS = 10  # that a process which was asked to end is given for it
 SECONDS_BETWEEN_LOOKS = 0.25
@@ -50,7 +50,8 @@ def to_its_end(
     before = {number: signal.signal(number, stop) for number in signals}
     process = None
     try:
-        environment = os.environ | {"PYTHONPATH": _python_path()}
+        paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        environment = os.environ | {"PYTHONPATH": paths}
         process = subprocess.Popen(command, env=environment, pass_fds=keep, stdout=output, stderr=output)
         while process.poll() is None:
             look()
@@ -71,8 +72,7 @@ def to_its_end(
 
 def snakemake(snakefile: Path, folder: Path, config: Path, values: Mapping[str, Any], *options: str) -> list[str]:
     """The command that runs a Snakefile in a folder and repeats what was cut off; `config` is written for it."""
-    with written_whole(config) as file:
-        json.dump(values, file)
+    write_whole(config, json.dumps(values))
     return [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile), "--directory", str(folder),
             "--configfile", str(config), *options, "--rerun-incomplete", "--nolock", "--keep-going",
             "--quiet", "host", "reason"]  # fmt: skip
@@ -91,7 +91,3 @@ def end(process: subprocess.Popen[bytes]) -> None:
         with suppress(psutil.NoSuchProcess):
             member.kill()
     process.wait()
-
-
-def _python_path() -> str:
-    return os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))

@@ -5,7 +5,6 @@ Training and analysis meet only here. A run is complete when its run.json is the
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
@@ -19,7 +18,7 @@ from typing import Any
 from nbutils import ROOT
 from nbutils.corpus import Corpus, Document, Entity, Prediction, problems, text_hash
 from nbutils.corpus.formats.jsonl import entity_to_json, prediction_from_json
-from nbutils.files import DataError, written_whole
+from nbutils.files import DataError, write_whole, written_whole
 from nbutils.study import energy
 from nbutils.study.provenance import provenance
 from nbutils.taggers import KINDS, Tagger
@@ -132,9 +131,8 @@ def read_predictions(path: str | Path, corpus: Corpus) -> list[Prediction]:
 
 def write_run(folder: str | Path, record: dict[str, Any]) -> None:
     """Write run.json, and with it declare the run complete."""
-    with written_whole(Path(folder) / "run.json") as file:
-        json.dump(record | provenance(), file, indent=1, ensure_ascii=False)
-        file.write("\n")
+    content = json.dumps(record | provenance(), indent=1, ensure_ascii=False)
+    write_whole(Path(folder) / "run.json", content + "\n")
 
 
 def read_run(folder: str | Path) -> Run:
@@ -188,7 +186,7 @@ def checkpoint_folder(folder: str | Path, recipe: dict[str, Any]) -> Path:
 
     The name depends on the recipe alone, so that several processes of one run agree on it.
     """
-    mark = hashlib.sha256(json.dumps(_without_defaults(recipe), sort_keys=True).encode()).hexdigest()[:12]
+    mark = text_hash(json.dumps(_without_defaults(recipe), sort_keys=True))[:12]
     wanted = Path(folder) / "checkpoints" / mark
     for other in wanted.parent.glob("*"):
         if other != wanted:

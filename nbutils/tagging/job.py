@@ -25,7 +25,7 @@ from nbutils import ROOT, taggers
 from nbutils.corpus import MEDTXT_TAGS, Corpus, Document, Entity, fingerprint, problems, separated
 from nbutils.corpus.formats.jsonl import jsonl_document, jsonl_line
 from nbutils.corpus.formats.medtxt import MEDTXT_HEAD, MEDTXT_TAIL, medtxt_article, medtxt_problem
-from nbutils.files import MAX_BYTES, DataError, lock, record_in, written_whole
+from nbutils.files import MAX_BYTES, DataError, lock, record_in, write_whole, written_whole
 from nbutils.study.corpora import open_corpus
 from nbutils.study.file import load_study
 from nbutils.study.provenance import git_commit
@@ -99,13 +99,9 @@ def here_or_below_root(path: str | Path) -> Path:
 
 
 def _check_model(run: Run) -> None:
+    """Notes to be tagged count as private, since nothing says where they may go: only a trusted host gets them."""
     if run.record.get("kind") not in [*KINDS] or not (run.folder / "model" / "settings.json").exists():
         raise DataError(f"{run.folder}: this run has no model to tag with; run its study again with `make study`")
-    _check_endpoint(run)
-
-
-def _check_endpoint(run: Run) -> None:
-    """Notes to be tagged count as private, since nothing says where they may go: only a trusted host gets them."""
     settings = _settings(run)
     if endpoint := settings.get("endpoint"):
         from nbutils.prompting import guard
@@ -120,13 +116,9 @@ def _check_endpoint(run: Run) -> None:
 
 def _settings(run: Run) -> dict[str, Any]:
     path = run.folder / "model" / "settings.json"
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        settings = None
-    if not isinstance(settings, dict):
-        raise DataError(f"{path}: not the settings of a model; run its study again")
-    return settings
+    if settings := record_in(path):
+        return settings
+    raise DataError(f"{path}: not the settings of a model; run its study again")
 
 
 def _training_corpus(run: Run, n_shown: int) -> Corpus:
@@ -177,7 +169,8 @@ def tag_into(part: Path, job: Job, first: int, last: int, progress: bool, gpu: i
         _choose_gpu(job.run, gpu)
         tagger = load(job.run)
         with tqdm(total=end - begin, initial=kept, disable=not progress, desc="tagging", unit="note") as bar:
-            for batch in _batches(_stretch(job, begin + kept, end)):
+            left = _stretch(job, begin + kept, end)
+            while batch := list(islice(left, BATCH)):
                 file.write("".join(map(jsonl_line, tagged(tagger, batch, job.codes))).encode("utf-8"))
                 file.flush()
                 os.fsync(file.fileno())
@@ -212,11 +205,6 @@ def _is_of(line: bytes, note: Document) -> bool:
         return (row["id"], row["text"]) == (note.id, note.text)
     except (ValueError, KeyError, TypeError):
         return False
-
-
-def _batches(notes: Iterator[Document]) -> Iterator[list[Document]]:
-    while batch := list(islice(notes, BATCH)):
-        yield batch
 
 
 def tagged(tagger: Tagger, notes: Sequence[Document], codes: Terms | None = None) -> list[Document]:
@@ -277,9 +265,7 @@ def finish(job: Job, parts: Sequence[Path]) -> None:
         "entities": dict(sorted(counts.items())), "byte_order_marks": job.found.n_marked, "no_xml": no_xml,
         "git_commit": git_commit(), **({"with_code": n_coded} if job.codes else {}),
     }  # fmt: skip
-    with written_whole(job.out / "tagging.json") as file:
-        json.dump(record, file, indent=1, ensure_ascii=True)
-        file.write("\n")
+    write_whole(job.out / "tagging.json", json.dumps(record, indent=1) + "\n")
     if len(parts) == 1:
         os.replace(parts[0], job.out / "tagged.jsonl")
     else:

@@ -27,7 +27,7 @@ from nbutils.files import (
     is_utf8,
     rows_of,
     text_of,
-    written_whole,
+    write_whole,
 )
 from nbutils.privacy import shown_id
 
@@ -223,10 +223,9 @@ def write_brat(corpus: Corpus, folder: Path) -> None:
     """One .txt and one .ann per document; certainty and attributes as brat's attributes, a score as a note."""
     for document in corpus:
         path = file_for(document, folder)
-        with written_whole(path, private=corpus.private) as file:
-            file.write(document.text)
-        with written_whole(path.with_suffix(".ann"), private=corpus.private) as file:
-            file.writelines(f"{line}\n" for line in _lines(document))
+        write_whole(path, document.text, private=corpus.private)
+        annotations = "".join(f"{line}\n" for line in _lines(document))
+        write_whole(path.with_suffix(".ann"), annotations, private=corpus.private)
 
 
 def _lines(document: Document) -> Iterator[str]:

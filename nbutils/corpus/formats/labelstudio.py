@@ -12,7 +12,7 @@ from typing import Any
 from nbutils.corpus import CERTAINTIES, Corpus, Document, Entity
 from nbutils.corpus.formats.offsets import same_words
 from nbutils.corpus.formats.reading import Located, Read, Reading, attributes_of, further_values, in_code_points, listed
-from nbutils.files import DataError, Fault, Place, json_of, text_of, written_whole
+from nbutils.files import DataError, Fault, Place, json_of, text_of, write_whole
 from nbutils.privacy import shown_id
 
 _AGAIN = "export the project again as JSON (not JSON-MIN, not CSV)"
@@ -123,9 +123,8 @@ def write_labelstudio(corpus: Corpus, path: Path) -> None:
 
     Offsets count code points; certainty and attributes become choices per region.
     """
-    with written_whole(path, private=corpus.private) as file:
-        tasks = [_task(document, number) for number, document in enumerate(corpus, 1)]
-        file.write(json.dumps(tasks, ensure_ascii=False, indent=1) + "\n")
+    tasks = [_task(document, number) for number, document in enumerate(corpus, 1)]
+    write_whole(path, json.dumps(tasks, ensure_ascii=False, indent=1) + "\n", private=corpus.private)
 
 
 def write_labelstudio_predictions(corpus: Corpus, path: Path, model_version: str) -> None:
@@ -142,8 +141,7 @@ def write_labelstudio_predictions(corpus: Corpus, path: Path, model_version: str
         scores = [row["score"] for row in result if "score" in row]
         mean = {"score": round(sum(scores) / len(scores), 4)} if scores else {}
         tasks.append(task | {"predictions": [{"model_version": model_version, "result": result} | mean]})
-    with written_whole(path, private=corpus.private) as file:
-        file.write(json.dumps(tasks, ensure_ascii=False, indent=1) + "\n")
+    write_whole(path, json.dumps(tasks, ensure_ascii=False, indent=1) + "\n", private=corpus.private)
 
 
 def _task(document: Document, number: int) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 from nbutils.corpus import CERTAINTIES, MEDTXT_TAGS, Corpus, Document, Entity, problems
 from nbutils.corpus.formats.reading import Located, Read, Reading, attributes_of
-from nbutils.files import DataError, Fault, Place, Remark, bytes_of, decoded, written_whole
+from nbutils.files import DataError, Fault, Place, Remark, bytes_of, decoded, write_whole
 from nbutils.privacy import shown_id
 
 STRUCTURE = {"article": "articles", "articles": "root", "metadata": "root", "root": None}
@@ -195,8 +195,7 @@ def write_medtxt(corpus: Corpus, path: str | Path) -> None:
             (f'document "{shown_id(a)}"' for a, b in zip(expected, documents, strict=False) if a != b), "its metadata"
         )
         raise DataError(f'{path}: {lost} of "{corpus.name}" would not read back the same from XML; write JSONL instead')
-    with written_whole(path, private=corpus.private) as file:
-        file.write(content)
+    write_whole(path, content, private=corpus.private)
 
 
 def _read_back(content: str, where: str) -> tuple[list[Document], dict[str, str]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nbutils.corpus import Corpus, Document
 from nbutils.corpus.formats.reading import Read, Reading
-from nbutils.files import DataError, text_of, written_whole
+from nbutils.files import DataError, text_of, write_whole
 from nbutils.privacy import shown_id
 
 # What every file system takes; a name with a leading dot is hidden and would not be read again.
@@ -28,8 +28,7 @@ def write_text(corpus: Corpus, folder: Path) -> None:
                 f'document "{shown_id(document)}" has entities, which plain text cannot hold; '
                 "write brat or JSONL instead"
             )
-        with written_whole(file_for(document, folder), private=corpus.private) as file:
-            file.write(document.text)
+        write_whole(file_for(document, folder), document.text, private=corpus.private)
 
 
 def document_id(path: Path, root: Path | None) -> str:

@@ -208,9 +208,10 @@ def _decodes(data: bytes, encoding: str) -> bool:
     return True
 
 
-def is_utf8(data: bytes) -> bool:
-    """Whether bytes are text in UTF-8 that no other encoding would write so: some of them are not ASCII."""
-    return not data.isascii() and _decodes(data, "utf-8")
+def only_utf8(data: bytes, encoding: str, where: str) -> bool:
+    """Whether bytes are text in UTF-8 (not ASCII alone), and this encoding writes Japanese in other bytes."""
+    is_utf8 = not data.isascii() and _decodes(data, "utf-8")
+    return is_utf8 and "あ".encode(codec_of(encoding, where), "replace") != "あ".encode()
 
 
 def rows_of(text: str) -> list[str]:

@@ -118,7 +118,7 @@ def watched(
     jobs = Jobs()
     log.parent.mkdir(parents=True, exist_ok=True)
     with (
-        open(log, "wb", opener=_for_its_owner) as words,
+        open(log, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as words,
         open(log, encoding="utf-8", errors="replace") as lines,
         _live(console) as live,
     ):
@@ -144,14 +144,9 @@ def watched(
     return status
 
 
-def _for_its_owner(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
-
-
 def _live(console: Console) -> Progress:
-    text = TextColumn(
-        "{task.fields[what]}", markup=False, table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")
-    )
+    column = Column(ratio=1, no_wrap=True, overflow="ellipsis")
+    text = TextColumn("{task.fields[what]}", markup=False, table_column=column)
     clock = TextColumn("{task.fields[clock]}", markup=False, table_column=Column(no_wrap=True))
     columns = (BarColumn(bar_width=16), MofNCompleteColumn(), clock, text)
     return Progress(
@@ -176,13 +171,10 @@ def _say_why(jobs: Jobs, folder: Path, log: Path, name: Callable[[Job], str]) ->
     """The failed jobs with the last lines of their own logs; without one, the last lines of Snakemake's."""
     logs = {folder / job.log: f"{name(job)} failed" for job in jobs.failed.values() if (folder / job.log).is_file()}
     for path, what in (logs or {log: "The jobs could not be run"}).items():
-        print(f"\n{what}. The end of {_shown(path)}:\n{_last_lines(path)}", file=sys.stderr)
+        last = "\n".join(path.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()[-SHOWN:])
+        print(f"\n{what}. The end of {_shown(path)}:\n{last}", file=sys.stderr)
     if logs:
         print(f"\nSnakemake's own words are in {_shown(log)}", file=sys.stderr)
-
-
-def _last_lines(path: Path) -> str:
-    return "\n".join(path.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()[-SHOWN:])
 
 
 def _shown(path: Path) -> Path:

@@ -120,9 +120,8 @@ def read_predictions(path: str | Path, corpus: Corpus) -> list[Prediction]:
         if (document := documents.get(prediction.document_id)) is None:
             raise DataError(f'{where}: corpus "{corpus.name}" has no document "{prediction.document_id}"; {again}')
         if text_hash(document.text) != expected:
-            raise DataError(
-                f'{where}: the text of "{prediction.document_id}" has changed since this prediction was made; {again}'
-            )
+            what = f'the text of "{prediction.document_id}" has changed since this prediction was made'
+            raise DataError(f"{where}: {what}; {again}")
         if wrong := problems(replace(document, entities=prediction.entities)):
             raise DataError(f"{where}: {wrong[0]}; {again}")
         found.append(prediction)
@@ -176,8 +175,7 @@ def _without_defaults(recipe: dict[str, Any]) -> dict[str, Any]:
     if isinstance(plain.get("settings"), dict) and plain.get("kind") in KINDS:
         known = {f.name: f.default for f in fields(KINDS[plain["kind"]].settings) if f.default is not MISSING}
         defaults = json.loads(json.dumps(known))
-        told = {k: v for k, v in plain["settings"].items() if k not in defaults or v != defaults[k]}
-        plain["settings"] = told
+        plain["settings"] = {k: v for k, v in plain["settings"].items() if k not in defaults or v != defaults[k]}
     return plain
 
 

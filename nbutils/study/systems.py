@@ -30,18 +30,12 @@ def settings(study: Study, system: System, train: str) -> Any:
     if values.get("model", "").startswith("tiny/"):
         values["model"] = str(tiny_folder(study.name, train, values["model"].removeprefix("tiny/")))
     known = {f.name for f in fields(KINDS[system.kind].settings)}
-    if "private_corpora" in known:
-        values["private_corpora"] = _private_corpora(study, train, values.get("shots", 0))
+    if "private_corpora" in known:  # whose text a system would meet: those to be tagged, and the few-shot notes' one
+        sent, private = {*study.evaluate, *([train] if values.get("shots") else [])}, private_names(study)
+        values["private_corpora"] = tuple(name for name in study.corpora if name in sent & private)
     if "certainties" in known:
         values["certainties"] = study.certainties
     return KINDS[system.kind].settings(**values)
-
-
-def _private_corpora(study: Study, train: str, shots: int) -> tuple[str, ...]:
-    """The private corpora whose text a system would meet: those to be tagged, and the few-shot notes' one."""
-    sent = {*study.evaluate, train} if shots else set(study.evaluate)
-    private = private_names(study)
-    return tuple(name for name in study.corpora if name in sent & private)
 
 
 def check_endpoints(study: Study) -> None:

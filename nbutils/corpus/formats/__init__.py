@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from nbutils.corpus import Corpus, Document, problems
+from nbutils.corpus import Corpus, problems
 from nbutils.corpus.formats.brat import annotations_of, check_pairs, read_brat, write_brat
 from nbutils.corpus.formats.conll import read_conll, write_conll
 from nbutils.corpus.formats.doccano import read_doccano, write_doccano
@@ -25,7 +25,7 @@ from nbutils.corpus.formats.medtxt import read_medtxt, write_medtxt
 from nbutils.corpus.formats.metadata import TABLE, with_names, with_table, write_table
 from nbutils.corpus.formats.plain_text import read_text, write_text
 from nbutils.corpus.formats.reading import CHOICES, Read, Reading
-from nbutils.files import HIDDEN, DataError, Place, Remark, part_of, printable, summarised
+from nbutils.files import HIDDEN, DataError, Place, part_of, printable, summarised
 from nbutils.privacy import hidden, shown_id
 
 
@@ -105,10 +105,9 @@ def read_corpus(
     if not read.faults:
         if meta is not None:
             table = (path if path.is_dir() else path.parent) / meta
+            its_place = Place(f"{where}, {meta}" if covered else table)
             with read.noting():
-                documents = with_table(
-                    documents, table, Place(f"{where}, {meta}" if covered else table), encoding, read
-                )
+                documents = with_table(documents, table, its_place, encoding, read)
         if names is not None:
             with read.noting():
                 documents = with_names(documents, names, where, read)
@@ -131,21 +130,20 @@ def read_corpus(
 def _check_entities(read: Read, how: Reading, where: Place, covered: bool, needed: bool) -> None:
     """A corpus without documents or, where they are needed, entities is a fault, and so is a type that never occurs."""
     if not read.documents:
-        read.faults.append(Remark(where, "there is no document in it", "is this the right file?"))
+        read.fault(where, "there is no document in it", "is this the right file?")
         return
     here = ", ".join(printable(t) for t in sorted(read.types)[:20])
     for wanted in how.labels_as or {}:
         if wanted not in read.types and (needed or read.types):
-            what = 'labels_as names "{}", but ' + (
-                "the types here are {}" if read.types else "there is no entity here{}"
-            )
-            says = (Place(wanted), here if read.types else Place(""))
-            fix = "correct labels_as in the study file" if read.types else "is everything exported?"
-            read.faults.append(Remark(where, what, fix, says))
+            what, place = 'labels_as names "{}", but ', Place(wanted)
+            if read.types:
+                read.fault(where, what + "the types here are {}", "correct labels_as in the study file", place, here)
+            else:
+                read.fault(where, what + "there is no entity here", "is everything exported?", place)
     if needed and not read.faults and not any(d.entities for d in read.documents):
         what = "not one entity in {} notes, so there is nothing to learn from or to score against"
         fix = "is the export complete? To tag these notes only, say `unannotated: true` in the study file"
-        read.faults.append(Remark(where, what, fix, (len(read.documents),)))
+        read.fault(where, what, fix, len(read.documents))
 
 
 def _notices(read: Read, where: Place, covered: bool, strange: Counter[str], *, needed: bool) -> tuple[str, ...]:
@@ -269,28 +267,21 @@ def _write_and_judge(corpus: Corpus, draft: Path, format: str, path: Path) -> No
         if chosen.folder:
             write_table(corpus, draft)
             how |= {"meta": TABLE} if (draft / TABLE).exists() else {}
-        back = read_corpus(
-            draft, format, "any" if corpus.private else None, private=corpus.private, unannotated=True, **how
-        )
+        name = "any" if corpus.private else None
+        back = read_corpus(draft, format, name, private=corpus.private, unannotated=True, **how)
     except UnicodeEncodeError:
-        raise DataError(
-            f"{path}: a lone surrogate is no character that {format} can hold; write JSONL instead"
-        ) from None
+        what = f"a lone surrogate is no character that {format} can hold; write JSONL instead"
+        raise DataError(f"{path}: {what}") from None
     except DataError as error:
         raise DataError(str(error).replace(str(draft), f"{path} (not written)")) from None
     # An empty fact cannot be told from none in a table; the order of documents is that of file names in a folder.
-    expected = [replace(d, entities=tuple(sorted(d.entities))) for d in corpus]
+    expected = [replace(d, entities=tuple(sorted(d.entities)), private=corpus.private) for d in corpus]
     if chosen.folder:
         expected = sorted(expected, key=lambda d: d.id)
         back = replace(back, documents=tuple(sorted(back, key=lambda d: d.id)))
-    lost = next((f'document "{shown_id(a)}"' for a, b in zip(expected, back, strict=False) if not _same(a, b)), None)
+    lost = next((f'document "{shown_id(a)}"' for a, b in zip(expected, back, strict=False) if a != b), None)
     if lost is None and dict(corpus.meta) != dict(back.meta):
         lost = "what the corpus says about itself (its meta)"
     if lost:
-        raise DataError(
-            f'{path}: {lost} of "{corpus.name}" would not read back the same from {format}; write JSONL instead'
-        )
-
-
-def _same(a: Document, b: Document) -> bool:
-    return (a.id, a.text, tuple(a.entities), dict(a.meta)) == (b.id, b.text, tuple(b.entities), dict(b.meta))
+        what = f"would not read back the same from {format}; write JSONL instead"
+        raise DataError(f'{path}: {lost} of "{corpus.name}" {what}')

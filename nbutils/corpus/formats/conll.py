@@ -14,7 +14,7 @@ from pathlib import Path
 
 from nbutils.corpus import Corpus, Document, Entity, place_in
 from nbutils.corpus.formats.reading import Located, Read, Reading, refuse_attributes
-from nbutils.files import MAX_DIGITS, DataError, Fault, Place, Remark, json_of, rows_of, text_of, written_whole
+from nbutils.files import MAX_DIGITS, DataError, Fault, Place, json_of, rows_of, text_of, written_whole
 
 LABEL = re.compile(r"O|[BI]-\S+")
 COMMENT = re.compile(r"# (id|meta|text) = (.*)")  # as in CoNLL-U; a token "#" is followed by its columns, not by these
@@ -60,9 +60,7 @@ def read_conll(path: Path, how: Reading, read: Read) -> None:
     for number, note in enumerate(notes, 1):
         with read.noting():
             text, offsets = _text(note, how, read)
-            marked = [
-                Located(Entity(start, end, label), place) for start, end, label, place in _spans(note, offsets, read)
-            ]
+            marked = [Located(Entity(*span), place) for *span, place in _spans(note, offsets, read)]
             id = note.id or (path.stem if how.documents == "file" else f"{path.stem}-{number:03d}")
             read.add(id, text, marked, how, note.place, meta=note.meta)
 
@@ -199,7 +197,7 @@ def _spans(note: _Note, offsets: list[list[tuple[int, int]]], read: Read) -> Ite
             open_ = None if mark == "O" else (start, end, kind, token.place)
             if mark == "I":
                 fix = "in IOB2 an entity begins with B-TYPE"
-                read.faults.append(Remark(token.place, "{} follows no entity of its type", fix, (token.label,)))
+                read.fault(token.place, "{} follows no entity of its type", fix, token.label)
         if open_:
             yield open_
 

@@ -21,6 +21,7 @@ STRUCTURE = {"article": "articles", "articles": "root", "metadata": "root", "roo
 MEDTXT_HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n<root><articles>\n'
 MEDTXT_TAIL = "</articles></root>\n"
 _FORM = "a MedTxt file is root > articles > article"
+_WELL_FORMED = "close every tag, put attribute values in plain double quotes, write & and < as &amp; and &lt; in text"
 _NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
@@ -88,10 +89,8 @@ class _MedTxtReader:
             self.parser.Parse(text.encode("utf-8", "surrogatepass"), True)
         except expat.ExpatError as error:
             place = f"{self.where}, line {error.lineno}, column {error.offset + 1}"
-            fix = (
-                "close every tag, put attribute values in plain double quotes, write & and < as &amp; and &lt; in text"
-            )
-            raise Fault(place, "not well-formed XML ({})", fix, Place(expat.errors.messages[error.code])) from None
+            reason = Place(expat.errors.messages[error.code])
+            raise Fault(place, "not well-formed XML ({})", _WELL_FORMED, reason) from None
         if not self.documents and not self.faults:
             raise Fault(self.where, "no <article> in it", _FORM)
         return self.documents, self.meta
@@ -132,10 +131,8 @@ class _MedTxtReader:
         id = self.article[1].get("id", "")
         certainty = attributes.get("certainty")
         if tag not in MEDTXT_TAGS:
-            tags = " ".join(sorted(MEDTXT_TAGS))
-            self.fault(
-                '<{}> in article "{}" is no MedTxt tag', f"use one of {tags}, and write < in text as &lt;", tag, id
-            )
+            fix = f"use one of {' '.join(sorted(MEDTXT_TAGS))}, and write < in text as &lt;"
+            self.fault('<{}> in article "{}" is no MedTxt tag', fix, tag, id)
         elif self.open is not None:
             fix = "entities may not nest; close the first one before opening the second"
             self.fault('<{}> inside <{}> in article "{}"', fix, tag, self.open[1], id)
@@ -191,9 +188,8 @@ def write_medtxt(corpus: Corpus, path: str | Path) -> None:
     documents, meta = _read_back(content, f"{path} (not written)")
     expected = [replace(d, entities=tuple(sorted(d.entities)), private=False) for d in corpus]
     if documents != expected or meta != dict(corpus.meta):
-        lost = next(
-            (f'document "{shown_id(a)}"' for a, b in zip(expected, documents, strict=False) if a != b), "its metadata"
-        )
+        others = (f'document "{shown_id(a)}"' for a, b in zip(expected, documents, strict=False) if a != b)
+        lost = next(others, "its metadata")
         raise DataError(f'{path}: {lost} of "{corpus.name}" would not read back the same from XML; write JSONL instead')
     write_whole(path, content, private=corpus.private)
 
@@ -262,9 +258,8 @@ def _tag(name: str, attributes: Iterable[tuple[str, str]], where: str) -> str:
 
 def _xml(text: str, where: str) -> str:
     if match := _NOT_XML.search(text):
-        raise DataError(
-            f'document "{where}": XML cannot hold the character U+{ord(match.group()):04X}; write JSONL instead'
-        )
+        character = f"U+{ord(match.group()):04X}"
+        raise DataError(f'document "{where}": XML cannot hold the character {character}; write JSONL instead')
     return escape(text, {"\r": "&#13;"})  # a bare CR would come back as LF
 
 

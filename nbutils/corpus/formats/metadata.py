@@ -11,7 +11,7 @@ from pathlib import Path
 
 from nbutils.corpus import Corpus, Document
 from nbutils.corpus.formats.reading import Read
-from nbutils.files import Fault, Place, Remark, text_of, written_whole
+from nbutils.files import Fault, Place, text_of, written_whole
 
 TABLE = "notes.csv"  # the name under which writers leave it beside the notes
 
@@ -32,8 +32,7 @@ def with_table(
     ids = {d.id for d in documents}
     for id, (place, _) in rows.items():
         if id not in ids:
-            fix = "the column id holds file names without their ending"
-            read.faults.append(Remark(place, 'there is no note "{}"', fix, (id,)))
+            read.fault(place, 'there is no note "{}"', "the column id holds file names without their ending", id)
     told = []
     for document in documents:
         with read.noting():
@@ -91,12 +90,8 @@ def with_names(documents: Iterable[Document], template: str, where: Place, read:
 def _pattern(template: str, where: Place) -> re.Pattern[str]:
     parts = re.split(r"\{(\w+)\}", template)
     literals, fields = parts[::2], parts[1::2]
-    sound = fields and len(set(fields)) == len(fields) and all(literals[1:-1])
-    if (
-        not sound
-        or any(c in "{}" for literal in literals for c in literal)
-        or not all(f.isidentifier() for f in fields)
-    ):
+    sound = fields and len(set(fields)) == len(fields) and all(f.isidentifier() for f in fields)
+    if not sound or not all(literals[1:-1]) or any(c in "{}" for c in "".join(literals)):
         fix = 'write fields in braces with something between them, such as "{physician}_{case}"'
         raise Fault(where, 'the template "{}" cannot be read', fix, Place(template))
     divider = re.escape("".join(sorted({"/", *"".join(literals[1:-1])})))

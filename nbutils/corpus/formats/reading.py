@@ -85,6 +85,10 @@ class Read:
         except Fault as fault:
             self.faults.append(fault.remark)
 
+    def fault(self, place: str, what: str, fix: str, *says: object) -> None:
+        """Something that makes the corpus unusable."""
+        self.faults.append(Remark(place, what, fix, says))
+
     def tell(self, place: str, what: str, *says: object) -> None:
         """Something that reading changed, for a notice."""
         self.remarks.append(Remark(place, what, "", says))
@@ -104,7 +108,7 @@ class Read:
         if id in self.place_of:
             what = 'the id "{}" stands already in {}'
             fix = "every document needs an id of its own (of several annotators export one)"
-            self.faults.append(Remark(place, what, fix, (id, self.place_of[id])))
+            self.fault(place, what, fix, id, self.place_of[id])
             return
         self.place_of[id] = place
         self.documents.append(Document(id, text, settled(marked, text, how, self), more.get("meta", {})))
@@ -210,7 +214,7 @@ def _clash(one: Located, other: Located, how: Reading, read: Read) -> None:
             "entities may not overlap or nest: delete one, name only one of the types in labels_as, or, where the "
             "format leaves the choice, say `overlaps: longest` in the study file"
         )
-        read.faults.append(Remark(one.place, f"{{}}–{{}} {what} {{}}–{{}} ({{}})", fix, says))
+        read.fault(one.place, f"{{}}–{{}} {what} {{}}–{{}} ({{}})", fix, *says)
     else:
         read.tell(one.place, f"{{}}–{{}} {what} {{}}–{{}} ({{}}) and was left out", *says)
 

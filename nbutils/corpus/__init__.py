@@ -169,8 +169,7 @@ def sentence_spans(document: Document, unit: str = "sentence") -> list[tuple[int
         raise ValueError(f'unit "{unit}" is unknown; use "sentence" or "note"')
     joined: list[tuple[int, int]] = []
     for start, end in lines(document.text):
-        crosses = joined and any(e.start < joined[-1][1] and e.end > start for e in document.entities)
-        if crosses:
+        if joined and any(e.start < joined[-1][1] and e.end > start for e in document.entities):
             joined[-1] = (joined[-1][0], end)
         else:
             joined.append((start, end))

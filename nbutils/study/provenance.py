@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +53,7 @@ def _cuda() -> Any:
 
 
 def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+    return next((d.version for d in distributions(name=package)), None)
 
 
 def git_commit() -> str | None:

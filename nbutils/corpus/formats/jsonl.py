@@ -165,9 +165,7 @@ def jsonl_line(document: Document) -> str:
     }
     line = json.dumps(row, ensure_ascii=False)
     if _SURROGATE_HALVES.search(line):
-        raise DataError(
-            f"document {shown_id(document)!r}: two halves of a surrogate pair side by side; "
-            "decode its text as UTF-16 first"
-        )
+        what = "two halves of a surrogate pair side by side; decode its text as UTF-16 first"
+        raise DataError(f"document {shown_id(document)!r}: {what}")
     # Lone surrogates are no UTF-8; \uXXXX escapes carry them.
     return (json.dumps(row) if _SURROGATE.search(line) else line) + "\n"

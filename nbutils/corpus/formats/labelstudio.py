@@ -154,7 +154,6 @@ def _task(document: Document, number: int) -> dict[str, Any]:
             result.append(shared | {"from_name": name, "type": "choices", "value": place | {"choices": [value]}})
     data = {"text": document.text, "id": document.id}
     if clash := set(data) & set(document.meta):
-        raise DataError(
-            f'document "{shown_id(document)}": its meta has a key "{min(clash)}", which the export needs; rename it'
-        )
+        what = f'its meta has a key "{min(clash)}", which the export needs; rename it'
+        raise DataError(f'document "{shown_id(document)}": {what}')
     return {"id": number, "data": data | dict(document.meta), "annotations": [{"result": result}]}

@@ -224,15 +224,10 @@ def medtxt_problem(document: Document) -> str | None:
 
 
 def medtxt_string(corpus: Corpus) -> str:
-    parts = [MEDTXT_HEAD.removesuffix("<articles>\n")]
-    if corpus.meta:
-        parts.append("\n<metadata>\n")
-        parts += [f"<{key}>{_xml(value, corpus.name)}</{key}>\n" for key, value in corpus.meta.items()]
-        parts.append("</metadata>\n")
-    parts.append("<articles>\n")
-    parts += map(medtxt_article, corpus)
-    parts.append(MEDTXT_TAIL)
-    return "".join(parts)
+    facts = "".join(f"<{key}>{_xml(value, corpus.name)}</{key}>\n" for key, value in corpus.meta.items())
+    metadata = f"\n<metadata>\n{facts}</metadata>\n" if facts else ""
+    head = MEDTXT_HEAD.replace("<articles>", f"{metadata}<articles>")
+    return "".join([head, *map(medtxt_article, corpus), MEDTXT_TAIL])
 
 
 def medtxt_article(document: Document) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,9 +15,7 @@ from nbutils.files import Fault, Place, text_of, written_whole
 TABLE = "notes.csv"  # the name under which writers leave it beside the notes
 
 
-def with_table(
-    documents: Iterable[Document], path: Path, where: Place, encoding: str | None, read: Read
-) -> list[Document]:
+def with_table(documents: list[Document], path: Path, where: Place, encoding: str | None, read: Read) -> list[Document]:
     """Documents with what a CSV says about each: a column `id` and any others, such as case, physician, title.
 
     An empty cell says nothing. `where` is how sentences name the table.
@@ -28,7 +25,6 @@ def with_table(
     if not path.exists():
         raise Fault(where, "no such table", "put it beside the notes or correct `meta` in the study file")
     rows = _rows(path, where, encoding, read)
-    documents = list(documents)
     ids = {d.id for d in documents}
     for id, (place, _) in rows.items():
         if id not in ids:
@@ -68,7 +64,7 @@ def _rows(path: Path, where: Place, encoding: str | None, read: Read) -> dict[st
     return rows
 
 
-def with_names(documents: Iterable[Document], template: str, where: Place, read: Read) -> list[Document]:
+def with_names(documents: list[Document], template: str, where: Place, read: Read) -> list[Document]:
     """Documents with what their ids say, by a template such as `{physician}_{case}` or `{physician}/{case}`.
 
     A field stands for any characters but those that divide fields in the template, so that there is one reading only.

@@ -24,10 +24,8 @@ def write_text(corpus: Corpus, folder: Path) -> None:
     """One .txt file per document."""
     for document in corpus:
         if document.entities:
-            raise DataError(
-                f'document "{shown_id(document)}" has entities, which plain text cannot hold; '
-                "write brat or JSONL instead"
-            )
+            what = "has entities, which plain text cannot hold; write brat or JSONL instead"
+            raise DataError(f'document "{shown_id(document)}" {what}')
         write_whole(file_for(document, folder), document.text, private=corpus.private)
 
 
@@ -40,7 +38,6 @@ def file_for(document: Document, folder: Path) -> Path:
     """The .txt file of a document, inside the folder whatever its id says."""
     parts = document.id.split("/")
     if not all(_NAME.fullmatch(part) for part in parts):
-        raise DataError(
-            f"document {shown_id(document)!r}: its id cannot be a file name; rename it or write JSONL instead"
-        )
+        what = "its id cannot be a file name; rename it or write JSONL instead"
+        raise DataError(f"document {shown_id(document)!r}: {what}")
     return folder.joinpath(*parts[:-1], f"{parts[-1]}.txt")

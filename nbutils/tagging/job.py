@@ -31,8 +31,7 @@ from nbutils.study.file import load_study
 from nbutils.study.provenance import git_commit
 from nbutils.study.runs import Run, path_name, read_run, study_file
 from nbutils.taggers import KINDS, Tagger
-from nbutils.taggers.terms import Terms
-from nbutils.tagging.codes import coded, terms_with_codes
+from nbutils.taggers.terms import TERMS, Terms, read_terms
 from nbutils.tagging.expected import expectation
 from nbutils.tagging.notes import Survey, read_notes, survey
 
@@ -78,12 +77,25 @@ def prepare(
     found = survey(notes, encoding)
     record = (found_run.folder / "run.json").read_bytes()
     codes_file = Path(codes).resolve() if codes else None
-    terms = terms_with_codes(found_run.folder / "model", codes_file)
+    terms = _terms_with_codes(found_run.folder / "model", codes_file)
     of_codes = f" {sorted(terms.codes.items())}" if terms else ""
     recipe = hashlib.sha256(record + f"{found.fingerprint} {BATCH}{of_codes}".encode()).hexdigest()[:12]
     if (out / "tagged.jsonl").exists() and record_in(out / "tagging.json").get("recipe") != recipe:
         raise DataError(f"{out}: holds what another run or other notes gave; name another OUT, or delete it")
     return Job(found_run, notes, out, encoding, found, recipe, terms, codes_file)
+
+
+def _terms_with_codes(model: Path, named: Path | None) -> Terms | None:
+    """The named list of terms, or the one beside a run's model; None where there is none with codes.
+
+    Raises:
+        DataError: the named list cannot be read or has no code.
+    """
+    beside = model / TERMS
+    terms = read_terms(named) if named else read_terms(beside.resolve()) if beside.exists() else None
+    if named and not any(terms.codes.values()):
+        raise DataError(f"{named}: no term in it has a code; name the columns term and code")
+    return terms if terms and any(terms.codes.values()) else None
 
 
 def _place_for(run: Run, notes: Path) -> Path:
@@ -230,7 +242,12 @@ def tagged(tagger: Tagger, notes: Sequence[Document], codes: Terms | None = None
     found = [replace(n, entities=tuple(map(separated, p.entities))) for n, p in zip(notes, predictions, strict=True)]
     if wrong := [problem for note in found for problem in problems(note)]:
         raise DataError(f"{where}: the tagger found an impossible span: {wrong[0]}")
-    return [coded(note, codes) for note in found] if codes else found
+    return [_coded(note, codes) for note in found] if codes else found
+
+
+def _coded(note: Document, terms: Terms) -> Document:
+    told = ((e, terms.code(note.surface(e))) for e in note.entities)
+    return replace(note, entities=tuple(replace(e, attributes=(("code", code),)) if code else e for e, code in told))
 
 
 def _choose_gpu(run: Run, number: int) -> None:

@@ -149,15 +149,13 @@ def _check_entities(read: Read, how: Reading, where: Place, covered: bool, neede
 def _notices(read: Read, where: Place, covered: bool, strange: Counter[str], *, needed: bool) -> tuple[str, ...]:
     """What reading left out, types first, and what it changed, a sentence for each kind."""
     where = printable(where)
-    counts = read.unwanted.most_common()
-    notices = []
-    for label, n in counts if len(counts) <= 10 else ():
-        shown = HIDDEN if covered else printable(label)
-        notices.append(f'{where}: left out {n:,} entities of the type "{shown}", which labels_as does not name')
+    counts = [(HIDDEN if covered else printable(label), n) for label, n in read.unwanted.most_common()]
+    notices = [
+        f'{where}: left out {n:,} entities of the type "{label}", which labels_as does not name' for label, n in counts
+    ]
     if len(counts) > 10:
-        each = ", ".join(f'"{HIDDEN if covered else printable(label)}" {n:,}' for label, n in counts)
-        total = sum(read.unwanted.values())
-        notices.append(f"{where}: left out {total:,} entities of types that labels_as does not name: {each}")
+        each, total = ", ".join(f'"{label}" {n:,}' for label, n in counts), read.unwanted.total()
+        notices = [f"{where}: left out {total:,} entities of types that labels_as does not name: {each}"]
     if needed and read.bare and any(d.entities for d in read.documents):
         first = "" if covered else f" (the first: {printable(read.bare[0])})"
         notices.append(f"{where}: {len(read.bare):,} of {len(read.documents):,} notes have no annotation at all{first}")

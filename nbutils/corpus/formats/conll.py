@@ -77,7 +77,7 @@ def _notes(where: Place, content: str, how: Reading, read: Read) -> Iterator[_No
         )
         raise Fault(where, "there is no -DOCSTART- line", fix)
     note: _Note | None = None
-    columns = _Columns(where, how)
+    columns = _Columns(how)
     for number, line in enumerate(rows, 1):
         place = Place(f"{where}, line {number}")
         if begun[number - 1]:
@@ -107,22 +107,21 @@ def _notes(where: Place, content: str, how: Reading, read: Read) -> Iterator[_No
 def _comment(note: _Note, key: str, value: str, place: Place) -> None:
     fix = "put text in double quotes, as JSON does"
     value = json_of(value, place, fix)
+    fits, needed = isinstance(value, str), "a JSON string"
     if key == "meta":
         fits = isinstance(value, dict) and all(isinstance(v, str) for v in value.values())
-    else:
-        fits = isinstance(value, str)
+        needed = "a JSON object of strings"
     if not fits:
-        needed = Place("a JSON object of strings" if key == "meta" else "a JSON string")
-        raise Fault(place, "behind `# {} =` {} is needed", fix, Place(key), needed)
+        raise Fault(place, "behind `# {} =` {} is needed", fix, Place(key), Place(needed))
     setattr(note, key, value)
 
 
+@dataclass
 class _Columns:
     """Lines of one file cut into columns, the number of which the first line sets."""
 
-    def __init__(self, where: Place, how: Reading):
-        self.where, self.how = where, how
-        self.first: tuple[int, int] | None = None  # columns, line
+    how: Reading
+    first: tuple[int, int] | None = None  # columns, line
 
     def token(self, line: str, number: int, place: Place) -> _Token:
         """Columns at tabs, else at blanks (U+0020); any other white space, such as U+3000, belongs to the token."""

@@ -30,9 +30,8 @@ def split_by_document(corpus: Corpus, *, test_fraction: float = 0.2, split_seed:
 
 def _divided(corpus: Corpus, in_test: Sequence[bool]) -> tuple[Corpus, Corpus]:
     """The documents that are not in the test part and those that are, each in the corpus' own order."""
-    train, test = (
-        tuple(d for d, inside in zip(corpus, in_test, strict=True) if inside == wanted) for wanted in (False, True)
-    )
+    train = tuple(d for d, inside in zip(corpus, in_test, strict=True) if not inside)
+    test = tuple(d for d, inside in zip(corpus, in_test, strict=True) if inside)
     return replace(corpus, documents=train), replace(corpus, documents=test)
 
 

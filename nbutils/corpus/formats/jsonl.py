@@ -28,8 +28,10 @@ def read_jsonl(path: Path, how: Reading, read: Read) -> None:
 
 def _read_line(line: str, where: Place, how: Reading, read: Read) -> None:
     row, meta = _row(line, where)
-    marked = []
-    for number, given in enumerate(_entities(row, where), 1):
+    rows, marked = row.get("entities", []), []
+    if not isinstance(rows, list) or not all(isinstance(given, dict) for given in rows):
+        raise Fault(where, '"entities" must be a list of objects', 'each has "start", "end" and "label"')
+    for number, given in enumerate(rows, 1):
         place = Place(f"{where}, entity {number}")
         with read.noting():
             try:
@@ -40,7 +42,7 @@ def _read_line(line: str, where: Place, how: Reading, read: Read) -> None:
             if not isinstance(quoted, str | None):
                 raise Fault(place, 'its "text" must be a string', "correct it or leave it out")
             marked.append(Located(entity, place, quoted))
-    read.add(row["id"], row["text"], marked, how, where, meta=meta, annotated=bool(row.get("entities")))
+    read.add(row["id"], row["text"], marked, how, where, meta=meta, annotated=bool(rows))
 
 
 def _row(line: str, where: str) -> tuple[dict[str, Any], dict[str, str]]:
@@ -54,13 +56,6 @@ def _row(line: str, where: str) -> tuple[dict[str, Any], dict[str, str]]:
     if not isinstance(meta, dict) or not all(isinstance(v, str) for v in meta.values()):
         raise Fault(where, '"meta" must be an object whose values are strings', "put numbers in quotes")
     return row, meta
-
-
-def _entities(row: dict[str, Any], where: str) -> list[dict[str, Any]]:
-    rows = row.get("entities", [])
-    if not isinstance(rows, list) or not all(isinstance(given, dict) for given in rows):
-        raise Fault(where, '"entities" must be a list of objects', 'each has "start", "end" and "label"')
-    return rows
 
 
 def jsonl_document(line: str, where: str, *, bare: bool = False) -> Document:

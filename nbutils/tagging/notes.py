@@ -88,8 +88,9 @@ def survey(path: str | Path, encoding: str | None = None) -> Survey:
     if not ids:
         raise DataError(f"{path}: there is no note in it (looked for {', '.join(SUFFIXES)}); correct the path")
     _check_ids(path, encoding, np.frombuffer(ids, np.uint64))
-    marked = [str(file) for file in _files(path) if _mark(file)]
-    return Survey(len(ids), digest.hexdigest()[:16], next(iter(marked), None), len(marked))
+    marked = (str(file) for file in _files(path) if _mark(file))
+    first = next(marked, None)
+    return Survey(len(ids), digest.hexdigest()[:16], first, (first is not None) + sum(1 for _ in marked))
 
 
 def _check_ids(path: Path, encoding: str | None, hashes: np.ndarray) -> None:

@@ -87,6 +87,8 @@ def check_external(study: Study, corpora: Mapping[str, Corpus]) -> None:
 
 def made_elsewhere(study: Study, system: System) -> dict[str, str]:
     """Of a system that only reads predictions, a hash of those for each corpus: other files make another run."""
+    if not KINDS[system.kind].elsewhere:
+        return {}
     values, files = settings(study, system, study.train[0]), import_module(KINDS[system.kind].module).files
     return {name: digest(files(values, name)) for name in study.evaluate}
 

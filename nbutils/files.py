@@ -12,10 +12,12 @@ import re
 import shutil
 import stat
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
+
+import psutil
 
 from nbutils import ROOT
 
@@ -206,9 +208,10 @@ def _decodes(data: bytes, encoding: str) -> bool:
     return True
 
 
-def is_utf8(data: bytes) -> bool:
-    """Whether bytes are text in UTF-8 that no other encoding would write so: some of them are not ASCII."""
-    return not data.isascii() and _decodes(data, "utf-8")
+def only_utf8(data: bytes, encoding: str, where: str) -> bool:
+    """Whether bytes are text in UTF-8 (not ASCII alone), and this encoding writes Japanese in other bytes."""
+    is_utf8 = not data.isascii() and _decodes(data, "utf-8")
+    return is_utf8 and "あ".encode(codec_of(encoding, where), "replace") != "あ".encode()
 
 
 def rows_of(text: str) -> list[str]:
@@ -270,8 +273,7 @@ def written_whole(path: str | Path, *, private: bool = False) -> Iterator[IO[str
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = part_of(path)
-    with suppress(FileNotFoundError):
-        beside.unlink()
+    beside.unlink(missing_ok=True)
     try:
         number = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600 if private else 0o666)
         with open(number, "w", encoding="utf-8", newline="") as file:
@@ -280,8 +282,13 @@ def written_whole(path: str | Path, *, private: bool = False) -> Iterator[IO[str
             os.fsync(file.fileno())
         os.replace(beside, path)
     finally:
-        with suppress(FileNotFoundError):
-            beside.unlink()
+        beside.unlink(missing_ok=True)
+
+
+def write_whole(path: str | Path, text: str, *, private: bool = False) -> None:
+    """Write a text as `written_whole` does."""
+    with written_whole(path, private=private) as file:
+        file.write(text)
 
 
 def from_repository(written: str | Path) -> Path:
@@ -303,6 +310,15 @@ def lock(file: IO[Any], taken: str | None = None) -> None:
         pass
 
 
+@contextmanager
+def locked(path: Path, taken: str | None = None) -> Iterator[IO[str]]:
+    """Hold a lock that goes with its last process, however that ends; see `lock`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a") as file:
+        lock(file, taken)
+        yield file
+
+
 def part_of(path: Path) -> Path:
     """The name under which this process writes a file or folder until it is complete; says nothing of its name."""
     name = hashlib.sha256(path.name.encode("utf-8", "surrogateescape")).hexdigest()[:8]
@@ -316,11 +332,11 @@ def _node() -> str:
 def sweep(folder: str | Path) -> list[Path]:
     """Remove what killed processes of this machine left half-written anywhere below a folder; says what that was."""
     swept = []
-    pattern = re.compile(rf"\.[0-9a-f]{{8}}\.{_node()}-(\d+)\.part")
+    pattern = re.compile(rf"\.[0-9a-f]{{8}}\.{_node()}-(\d{{1,9}})\.part")
     for root, folders, names in os.walk(folder):
         for name in [*folders, *names]:
             match = pattern.fullmatch(name)
-            if match and not _lives(int(match[1])):
+            if match and not psutil.pid_exists(int(match[1])):
                 path = Path(root, name)
                 if name in folders:
                     folders.remove(name)
@@ -329,13 +345,3 @@ def sweep(folder: str | Path) -> list[Path]:
                     path.unlink(missing_ok=True)
                 swept.append(path)
     return swept
-
-
-def _lives(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:  # somebody else's
-        return True
-    return True

@@ -22,7 +22,8 @@ from pathlib import Path
 
 from nbutils import ROOT
 from nbutils.corpus import Document, lines
-from nbutils.corpus.formats import jsonl_line, read_corpus
+from nbutils.corpus.formats import read_corpus
+from nbutils.corpus.formats.jsonl import jsonl_line
 from nbutils.files import written_whole
 from nbutils.study import provenance
 

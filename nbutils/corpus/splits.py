@@ -30,9 +30,8 @@ def split_by_document(corpus: Corpus, *, test_fraction: float = 0.2, split_seed:
 
 def _divided(corpus: Corpus, in_test: Sequence[bool]) -> tuple[Corpus, Corpus]:
     """The documents that are not in the test part and those that are, each in the corpus' own order."""
-    train, test = (
-        tuple(d for d, inside in zip(corpus, in_test, strict=True) if inside == wanted) for wanted in (False, True)
-    )
+    train = tuple(d for d, inside in zip(corpus, in_test, strict=True) if not inside)
+    test = tuple(d for d, inside in zip(corpus, in_test, strict=True) if inside)
     return replace(corpus, documents=train), replace(corpus, documents=test)
 
 
@@ -72,9 +71,8 @@ def leave_out(corpus: Corpus, *keys: str, n_groups: int | None = None, seed: int
         if not train:
             names = " and ".join(keys)
             raise ValueError(f'corpus "{corpus.name}": leaving out one {names} leaves no note to train on')
-        yield Fold(
-            dict(zip(keys, held, strict=True)), replace(corpus, documents=train), replace(corpus, documents=test)
-        )
+        parts = (replace(corpus, documents=documents) for documents in (train, test))
+        yield Fold(dict(zip(keys, held, strict=True)), *parts)
 
 
 def random_folds(corpus: Corpus, n_folds: int, *, seed: int = 0) -> Iterator[Fold]:
@@ -121,16 +119,14 @@ def same_group_counts(train: Corpus, test: Corpus, key: str) -> list[int]:
 def _value_groups(corpus: Corpus, key: str, n_groups: int | None, rng: np.random.Generator) -> list[tuple[str, ...]]:
     """The values of a key, each by itself or dealt into groups of about equal size."""
     if without := next((d for d in corpus if not d.meta.get(key)), None):
-        raise ValueError(
-            f'document "{shown_id(without)}" of "{corpus.name}" has no {key}; every note needs one to group by it'
-        )
+        where = f'document "{shown_id(without)}" of "{corpus.name}"'
+        raise ValueError(f"{where} has no {key}; every note needs one to group by it")
     values = sorted({d.meta[key] for d in corpus})
     if n_groups is None:
         return [(value,) for value in values]
     if not 1 < n_groups <= len(values):
-        raise ValueError(
-            f'corpus "{corpus.name}" has {len(values)} values of {key}; they cannot make {n_groups} groups'
-        )
+        why = f"has {len(values)} values of {key}; they cannot make {n_groups} groups"
+        raise ValueError(f'corpus "{corpus.name}" {why}')
     dealt = [values[k] for k in rng.permutation(len(values))]
     return [tuple(sorted(dealt[k::n_groups])) for k in range(n_groups)]
 

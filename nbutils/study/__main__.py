@@ -24,7 +24,7 @@ from nbutils.study.systems import build_tiny, check_endpoints, check_external, c
 from nbutils.taggers.settings import TINY
 
 
-def _execute_one(study: Study, system: str, train: str, seed: int) -> int:
+def _execute_one(study: Study, system: str, train: str, seed: int) -> None:
     """One run without a notebook: what `accelerate launch` starts, and a job script of a cluster."""
     for name, known, what in ((system, study.systems, "system"), (train, study.train, "training corpus")):
         if name not in known:
@@ -33,7 +33,6 @@ def _execute_one(study: Study, system: str, train: str, seed: int) -> int:
     run = execute(study, system, train, seed, runs=ROOT / "runs")
     if run is not None:
         print(f"finished: {run.folder}")
-    return 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,30 +63,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return run_grid(study, chosen.cores, chosen.profile, chosen.kernel)
         if chosen.command == "tiny":
             build_tiny(study, chosen.train, chosen.kind)
-            return 0
-        if chosen.command == "execute":
-            return _execute_one(study, chosen.system, chosen.train, chosen.seed)
-        if chosen.command == "notes":
+        elif chosen.command == "execute":
+            _execute_one(study, chosen.system, chosen.train, chosen.seed)
+        elif chosen.command == "notes":
             _write_notes(study, Path(chosen.folder or ROOT / "runs" / study.name / "notes"), chosen.format)
-            return 0
-        corpora = open_corpora(study)
-        for train in study.train:
-            split(study, corpora[train])
-        check_endpoints(study)
-        check_external(study, corpora)
-        for note in [*check_models(study), *endpoint_notes(study)]:
-            print(f"note: {note}", file=sys.stderr)
-        for name in study.corpora:
-            if (layers := open_annotators(study, name)) is not None:
-                for layer in layers:
-                    paired(corpora[name], layer)
-        for corpus in corpora.values():
-            print(_about(corpus))
-        print(f"{study.path}: the settings and {len(study.corpora)} corpora are sound; {len(list(study.runs()))} runs")
+        else:
+            _check(study)
     except (ValueError, OSError) as error:  # DataError is a ValueError
         print(error, file=sys.stderr)
         return 1
     return 0
+
+
+def _check(study: Study) -> None:
+    corpora = open_corpora(study)
+    for train in study.train:
+        split(study, corpora[train])
+    check_endpoints(study)
+    check_external(study, corpora)
+    for note in [*check_models(study), *endpoint_notes(study)]:
+        print(f"note: {note}", file=sys.stderr)
+    for name in study.corpora:
+        for layer in open_annotators(study, name) or ():
+            paired(corpora[name], layer)
+    for corpus in corpora.values():
+        print(_about(corpus))
+    print(f"{study.path}: the settings and {len(study.corpora)} corpora are sound; {len(list(study.runs()))} runs")
 
 
 def _write_notes(study: Study, folder: Path, format: str) -> None:

@@ -1,26 +1,36 @@
 """A Snakemake command as a person follows it: a live line for what runs, a line per finished job, a log for the rest.
 
-Where there is no terminal only the finished lines are printed, without a control character.
+Where there is no terminal only the finished lines are printed, without a control character. The command and all that
+it starts are ended together when this process is asked to end.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import signal
+import subprocess
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
+from typing import Any, BinaryIO
 
+import psutil
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Column
 
 from nbutils import ROOT
-from nbutils.study.processes import to_its_end
+from nbutils.files import write_whole
 
+SECONDS = 10  # that a process which was asked to end is given for it
+SECONDS_BETWEEN_LOOKS = 0.25
 SHOWN = 15  # last lines of a log that are printed when its job failed
 
 
@@ -94,6 +104,14 @@ class Jobs:
         return left / max(len(self.running), 1)
 
 
+def snakemake(snakefile: Path, folder: Path, config: Path, values: Mapping[str, Any], *options: str) -> list[str]:
+    """The command that runs a Snakefile in a folder and repeats what was cut off; `config` is written for it."""
+    write_whole(config, json.dumps(values))
+    return [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile), "--directory", str(folder),
+            "--configfile", str(config), *options, "--rerun-incomplete", "--nolock", "--keep-going",
+            "--quiet", "host", "reason"]  # fmt: skip
+
+
 def watched(
     command: Sequence[str],
     folder: Path,
@@ -118,7 +136,7 @@ def watched(
     jobs = Jobs()
     log.parent.mkdir(parents=True, exist_ok=True)
     with (
-        open(log, "wb", opener=_for_its_owner) as words,
+        open(log, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as words,
         open(log, encoding="utf-8", errors="replace") as lines,
         _live(console) as live,
     ):
@@ -144,14 +162,9 @@ def watched(
     return status
 
 
-def _for_its_owner(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
-
-
 def _live(console: Console) -> Progress:
-    text = TextColumn(
-        "{task.fields[what]}", markup=False, table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")
-    )
+    column = Column(ratio=1, no_wrap=True, overflow="ellipsis")
+    text = TextColumn("{task.fields[what]}", markup=False, table_column=column)
     clock = TextColumn("{task.fields[clock]}", markup=False, table_column=Column(no_wrap=True))
     columns = (BarColumn(bar_width=16), MofNCompleteColumn(), clock, text)
     return Progress(
@@ -176,14 +189,77 @@ def _say_why(jobs: Jobs, folder: Path, log: Path, name: Callable[[Job], str]) ->
     """The failed jobs with the last lines of their own logs; without one, the last lines of Snakemake's."""
     logs = {folder / job.log: f"{name(job)} failed" for job in jobs.failed.values() if (folder / job.log).is_file()}
     for path, what in (logs or {log: "The jobs could not be run"}).items():
-        print(f"\n{what}. The end of {_shown(path)}:\n{_last_lines(path)}", file=sys.stderr)
+        last = "\n".join(path.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()[-SHOWN:])
+        print(f"\n{what}. The end of {_shown(path)}:\n{last}", file=sys.stderr)
     if logs:
         print(f"\nSnakemake's own words are in {_shown(log)}", file=sys.stderr)
 
 
-def _last_lines(path: Path) -> str:
-    return "\n".join(path.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()[-SHOWN:])
-
-
 def _shown(path: Path) -> Path:
     return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
+
+
+# --- processes -------------------------------------------------------------------------------------------------------
+
+
+class _Stopped(BaseException):
+    """A signal asks this process to end."""
+
+
+def to_its_end(
+    command: Sequence[str],
+    keep: Sequence[int] = (),
+    output: BinaryIO | None = None,
+    look: Callable[[], None] = lambda: None,
+) -> int:
+    """Run a command with our modules; when this process is asked to end, first end the command and all that it started.
+
+    Args:
+        keep: file descriptors that the command gets, such as those of locks.
+        output: where its words go, if not to this process' own output.
+        look: called a few times a second while it runs, and once at its end.
+
+    Returns:
+        Its exit status, or 128 and the number of the signal.
+    """
+
+    def stop(number: int, _: FrameType | None) -> None:
+        raise _Stopped(number)
+
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, stop) for number in signals}
+    process = None
+    try:
+        paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        environment = os.environ | {"PYTHONPATH": paths}
+        process = subprocess.Popen(command, env=environment, pass_fds=keep, stdout=output, stderr=output)
+        while process.poll() is None:
+            look()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(SECONDS_BETWEEN_LOOKS)
+        look()
+        return process.returncode
+    except _Stopped as stopped:
+        for number in signals:
+            signal.signal(number, signal.SIG_IGN)  # one is enough
+        if process is not None:
+            end(process)
+        return 128 + int(stopped.args[0])
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a process and all that it started: kernels lead sessions of their own, so a group is not enough."""
+    family: list[psutil.Process] = []
+    with suppress(psutil.NoSuchProcess):
+        first = psutil.Process(process.pid)
+        family = [first, *first.children(recursive=True)]
+    for member in family:
+        with suppress(psutil.NoSuchProcess):
+            member.terminate()
+    for member in psutil.wait_procs(family, timeout=SECONDS)[1]:
+        with suppress(psutil.NoSuchProcess):
+            member.kill()
+    process.wait()

@@ -24,11 +24,8 @@ def joules(before: Counters, after: Counters) -> float | None:
     both = before.keys() & after.keys()
     if not both:
         return None
-    return round(sum(_used(before[name][0], *after[name]) for name in both), 1)
-
-
-def _used(begin: float, end: float, full: float) -> float:
-    return end - begin if end >= begin else full - begin + end
+    used = ((before[name][0], *after[name]) for name in both)
+    return round(sum(end - begin if end >= begin else full - begin + end for begin, end, full in used), 1)
 
 
 def _packages() -> Counters:

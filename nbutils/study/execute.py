@@ -33,13 +33,7 @@ from nbutils.taggers.terms import terms_path
 
 
 def execute(
-    study: Study,
-    system: str,
-    train: str,
-    seed: int,
-    *,
-    runs: str | Path = "runs",
-    progress: bool = True,
+    study: Study, system: str, train: str, seed: int, *, runs: str | Path = "runs", progress: bool = True
 ) -> Run | None:
     """One run of the grid: fit on the training part, tag every evaluation corpus, write predictions, then run.json.
 

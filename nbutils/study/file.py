@@ -13,8 +13,8 @@ from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
 from nbutils import ROOT
-from nbutils.corpus import MEDTXT_TAGS, WITHOUT_CERTAINTY, entity_types
-from nbutils.corpus.formats import CERTAINTIES, FORMATS
+from nbutils.corpus import CERTAINTIES, MEDTXT_TAGS, WITHOUT_CERTAINTY, entity_types
+from nbutils.corpus.formats import FORMATS
 from nbutils.files import DataError
 from nbutils.study.source import Source
 from nbutils.taggers import KINDS
@@ -192,9 +192,7 @@ def _study(source: Source, raw: dict[str, Any]) -> Study | None:
     study = source.made(Study, raw, (), hidden=("name", "path"), given=given)
     for key in ("train", "evaluate"):
         for k, name in _texts(raw[key]):
-            if name not in corpora:
-                source.problem((key, k), f'no corpus "{name}"{nearest(name, corpora)}')
-            elif name not in with_gold:
+            if source.known((key, k), "corpus", name, corpora) and name not in with_gold:
                 what = "unannotated" if corpora[name].unannotated else "bare text"
                 source.problem((key, k), f"{name} is {what}, without entities to {_USE[key]}; take it out of {key}")
     _check_labels(source, raw, sound.values())
@@ -202,8 +200,7 @@ def _study(source: Source, raw: dict[str, Any]) -> Study | None:
     systems = {name: _system(source, name, system, seeds) for name, system in rows.items()}
     for k, pair in enumerate(study.compare if study else ()):
         for name in pair:
-            if name not in systems:
-                source.problem(("compare", k), f'no system "{name}"{nearest(name, systems)}')
+            source.known(("compare", k), "system", name, systems)
         if pair[0] == pair[1]:
             source.problem(("compare", k), "write two different systems, such as [bert, lora]")
     if study and adapt:
@@ -215,17 +212,15 @@ def _check_adapt(
     source: Source, study: Study, systems: Mapping[str, System | None], with_gold: Collection[str]
 ) -> None:
     adapt = study.adapt
-    if adapt.target not in with_gold:
-        source.problem(("adapt", "target"), f'no annotated corpus "{adapt.target}"{nearest(adapt.target, with_gold)}')
-    elif adapt.target == study.train[0]:
-        source.problem(("adapt", "target"), f"{adapt.target} is what the systems are trained on; name another corpus")
+    place = ("adapt", "target")
+    if source.known(place, "annotated corpus", adapt.target, with_gold) and adapt.target == study.train[0]:
+        source.problem(place, f"{adapt.target} is what the systems are trained on; name another corpus")
     if max(adapt.notes) == 0:
         source.problem(("adapt", "notes"), "0 is the system as it was trained; ask for some notes, too, such as 5")
     for k, name in enumerate(adapt.systems):
-        if name not in systems:
-            source.problem(("adapt", "systems", k), f'no system "{name}"{nearest(name, systems)}')
-        elif systems[name] and systems[name].kind == "icl":
-            source.problem(("adapt", "systems", k), f"{name} is prompted, not trained; take it out")
+        place = ("adapt", "systems", k)
+        if source.known(place, "system", name, systems) and systems[name] and systems[name].kind == "icl":
+            source.problem(place, f"{name} is prompted, not trained; take it out")
 
 
 def _texts(values: Any) -> list[tuple[int, str]]:
@@ -236,14 +231,13 @@ def _texts(values: Any) -> list[tuple[int, str]]:
 def _system(source: Source, name: str, raw: Any, seeds: tuple[int, ...]) -> System | None:
     place = ("systems", name)
     raw = source.mapping(raw, place)  # a name alone is enough: `crf:`
-    own = {"kind": name, "title": name, "seeds": seeds} | {
-        k: raw.pop(k) for k in ("kind", "title", "seeds") if k in raw
-    }
+    own = {"kind": name, "title": name, "seeds": seeds}
+    own |= {key: raw.pop(key) for key in own if key in raw}
     kind = own["kind"]
     if not isinstance(kind, str) or kind not in KINDS:
         source.problem(place, f'unknown kind "{kind}"{nearest(kind, KINDS)}')
         return None
-    source.made(KINDS[kind].settings, raw, place, besides=("kind", "title", "seeds"), hidden=FILLED_IN)
+    source.made(KINDS[kind].settings, raw, place, besides=own, hidden=FILLED_IN)
     model, tiny = str(raw.get("model", "")), KINDS[kind].tiny
     if model.startswith("tiny/") and model != f"tiny/{tiny}":
         instead = f'"tiny/{tiny}" or ' if tiny else ""

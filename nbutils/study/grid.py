@@ -7,19 +7,18 @@ import os
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from urllib.parse import unquote
 
 from nbutils import ROOT
-from nbutils.files import DataError, lock, sweep, written_whole
+from nbutils.files import DataError, locked, sweep, write_whole
 from nbutils.scoring.spans import exact_scores
-from nbutils.study.console import Job, watched
+from nbutils.study.console import Job, snakemake, watched
 from nbutils.study.corpora import open_corpora
 from nbutils.study.file import Study
-from nbutils.study.processes import snakemake
 from nbutils.study.results import Results
 from nbutils.study.runs import figure_folder, read_run, read_runs, run_folder
 from nbutils.study.systems import tiny_folder
@@ -44,20 +43,22 @@ def run_grid(study: Study, cores: int, profile: str | None = None, kernel: str |
         check_kernel(kernel)
     where = ["--profile", str(Path(profile).resolve())] if profile else ["--cores", str(cores)]
     folder = ROOT / "runs" / study.name
-    with _only_one(folder) as held:
+    taken = f"{folder.relative_to(ROOT)}: this study is running already, in another process; wait for its end"
+    with locked(folder / ".lock", taken) as held:  # which Snakemake keeps as well
         for left in (folder, ROOT / tiny_folder(study.name, "-", "-").parent.parent):
             sweep(left)
-        for run in _folders(study):
-            if not (run / "run.json").exists():
-                (run / "notebook.ipynb").unlink(missing_ok=True)  # to Snakemake it would say that the run is there
+        runs = [run_folder(ROOT / "runs", study.name, s.name, train, seed) for s, train, seed in study.runs()]
+        unfinished = [run for run in runs if not (run / "run.json").exists()]
+        for run in unfinished:
+            (run / "notebook.ipynb").unlink(missing_ok=True)  # to Snakemake it would say that the run is there
         values = {"study": str(study.path.resolve())} | ({"kernel": kernel} if kernel else {})
         command = snakemake(ROOT / "Snakefile", folder, folder / ".grid.json", values, *where)
-        n_before, n_runs = len(_finished(study)), len(list(study.runs()))
-        print(f"{study.title or study.name}: {n_before} of {n_runs} runs are finished.", flush=True)
+        n_before = len(runs) - len(unfinished)
+        print(f"{study.title or study.name}: {n_before} of {len(runs)} runs are finished.", flush=True)
         log = folder / "logs" / "grid.log"
-        status = watched(command, folder, log, _name, _scores(study), _typical(study), keep=[held])
+        status = watched(command, folder, log, _name, _scores(study), _typical(study), keep=[held.fileno()])
     if status == 0:
-        _tell(study, nothing_to_do=n_before == n_runs)
+        _tell(study, nothing_to_do=not unfinished)
     else:
         what = "was stopped" if status >= 128 else "is not finished"
         print(f"The study {what}. Run the same command again to go on.", file=sys.stderr)
@@ -99,8 +100,7 @@ def file_for_notebooks(study: Study) -> str:
     copy = ROOT / "runs" / study.name / path.name
     content = path.read_text(encoding="utf-8")
     if not copy.exists() or copy.read_text(encoding="utf-8") != content:
-        with written_whole(copy) as file:
-            file.write(content)
+        write_whole(copy, content)
     return str(copy.relative_to(ROOT))
 
 
@@ -142,23 +142,6 @@ def _typical(study: Study) -> dict[str, float]:
     return {}
 
 
-# --- processes -------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _only_one(folder: Path) -> Iterator[int]:
-    """Hold the lock of a study's folder. It goes with the last process that has it, so Snakemake keeps it as well.
-
-    Raises:
-        DataError: another process holds it.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "a") as file:
-        name = folder.relative_to(ROOT)
-        lock(file, f"{name}: this study is running already, in another process; wait for its end")
-        yield file.fileno()
-
-
 # --- the end ---------------------------------------------------------------------------------------------------------
 
 
@@ -193,11 +176,3 @@ def _means(path: Path) -> dict[tuple[str, str], float]:
             if column != "system" and (number := re.match(r"[-+]?\d+(?:\.\d+)?", cell or "")):
                 means[row["system"], column] = float(number[0])
     return means
-
-
-def _finished(study: Study) -> list[Path]:
-    return [folder for folder in _folders(study) if (folder / "run.json").exists()]
-
-
-def _folders(study: Study) -> list[Path]:
-    return [run_folder(ROOT / "runs", study.name, s.name, train, seed) for s, train, seed in study.runs()]

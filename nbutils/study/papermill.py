@@ -22,7 +22,7 @@ import nbformat  # noqa: E402
 from jupyter_client.manager import KernelManager  # noqa: E402
 from papermill.cli import papermill  # noqa: E402
 
-from nbutils.files import written_whole  # noqa: E402
+from nbutils.files import write_whole, written_whole  # noqa: E402
 from nbutils.study.provenance import without_paths  # noqa: E402
 
 # What goes between this process and its kernel is encrypted, as other users of the machine could listen.
@@ -41,8 +41,7 @@ def main() -> None:
             notebook = without_paths(nbformat.read(written, as_version=4))
             with written_whole(written) as file:
                 nbformat.write(notebook, file)
-            with written_whole(_mark(written)) as file:
-                file.write(_hash(written))
+            write_whole(_mark(written), _hash(written))
 
 
 def _use_gateway() -> None:

@@ -12,31 +12,24 @@ import sys
 import tempfile
 import time
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
 from nbutils import ROOT
 
 PACKAGES = [
-    "torch",
-    "transformers",
-    "peft",
-    "tokenizers",
-    "fugashi",
-    "unidic-lite",
-    "sklearn-crfsuite",
-    "numpy",
-    "pandas",
-]
+    "torch", "transformers", "peft", "tokenizers", "fugashi", "unidic-lite", "sklearn-crfsuite", "numpy", "pandas"
+]  # fmt: skip
 
 
 def provenance() -> dict[str, Any]:
     """Versions, code and machine, without any name of a person, host or path."""
     torch, cuda = sys.modules.get("torch"), _cuda()
     cores = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
+    packages = {p: next((d.version for d in distributions(name=p)), None) for p in PACKAGES}
     return {
-        "versions": {"python": platform.python_version()} | {p: _version(p) for p in PACKAGES},
+        "versions": {"python": platform.python_version()} | packages,
         "git_commit": git_commit(),
         "device": cuda.get_device_name() if cuda else platform.machine() + " CPU",
         "threads": torch.get_num_threads() if torch else cores,
@@ -58,13 +51,6 @@ def _cuda() -> Any:
     """torch.cuda where there is a GPU and this process has loaded torch; what has not been loaded has not been used."""
     torch = sys.modules.get("torch")
     return torch.cuda if torch is not None and torch.cuda.is_available() else None
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def git_commit() -> str | None:

@@ -77,10 +77,7 @@ class Results:
 
 
 def open_results(
-    study: Study | str | Path,
-    runs_folder: str | Path = "data/reference_runs",
-    *,
-    runs: Sequence[Run] | None = None,
+    study: Study | str | Path, runs_folder: str | Path = "data/reference_runs", *, runs: Sequence[Run] | None = None
 ) -> Results:
     """Open a study's corpora and its finished runs: those in a folder of the repository, or the `runs` that are given.
 

@@ -5,7 +5,6 @@ Training and analysis meet only here. A run is complete when its run.json is the
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
@@ -18,8 +17,8 @@ from typing import Any
 
 from nbutils import ROOT
 from nbutils.corpus import Corpus, Document, Entity, Prediction, problems, text_hash
-from nbutils.corpus.formats import entity_to_json, prediction_from_json
-from nbutils.files import DataError, written_whole
+from nbutils.corpus.formats.jsonl import entity_to_json, prediction_from_json
+from nbutils.files import DataError, write_whole, written_whole
 from nbutils.study import energy
 from nbutils.study.provenance import provenance
 from nbutils.taggers import KINDS, Tagger
@@ -121,9 +120,8 @@ def read_predictions(path: str | Path, corpus: Corpus) -> list[Prediction]:
         if (document := documents.get(prediction.document_id)) is None:
             raise DataError(f'{where}: corpus "{corpus.name}" has no document "{prediction.document_id}"; {again}')
         if text_hash(document.text) != expected:
-            raise DataError(
-                f'{where}: the text of "{prediction.document_id}" has changed since this prediction was made; {again}'
-            )
+            what = f'the text of "{prediction.document_id}" has changed since this prediction was made'
+            raise DataError(f"{where}: {what}; {again}")
         if wrong := problems(replace(document, entities=prediction.entities)):
             raise DataError(f"{where}: {wrong[0]}; {again}")
         found.append(prediction)
@@ -132,9 +130,8 @@ def read_predictions(path: str | Path, corpus: Corpus) -> list[Prediction]:
 
 def write_run(folder: str | Path, record: dict[str, Any]) -> None:
     """Write run.json, and with it declare the run complete."""
-    with written_whole(Path(folder) / "run.json") as file:
-        json.dump(record | provenance(), file, indent=1, ensure_ascii=False)
-        file.write("\n")
+    content = json.dumps(record | provenance(), indent=1, ensure_ascii=False)
+    write_whole(Path(folder) / "run.json", content + "\n")
 
 
 def read_run(folder: str | Path) -> Run:
@@ -178,8 +175,7 @@ def _without_defaults(recipe: dict[str, Any]) -> dict[str, Any]:
     if isinstance(plain.get("settings"), dict) and plain.get("kind") in KINDS:
         known = {f.name: f.default for f in fields(KINDS[plain["kind"]].settings) if f.default is not MISSING}
         defaults = json.loads(json.dumps(known))
-        told = {k: v for k, v in plain["settings"].items() if k not in defaults or v != defaults[k]}
-        plain["settings"] = told
+        plain["settings"] = {k: v for k, v in plain["settings"].items() if k not in defaults or v != defaults[k]}
     return plain
 
 
@@ -188,7 +184,7 @@ def checkpoint_folder(folder: str | Path, recipe: dict[str, Any]) -> Path:
 
     The name depends on the recipe alone, so that several processes of one run agree on it.
     """
-    mark = hashlib.sha256(json.dumps(_without_defaults(recipe), sort_keys=True).encode()).hexdigest()[:12]
+    mark = text_hash(json.dumps(_without_defaults(recipe), sort_keys=True))[:12]
     wanted = Path(folder) / "checkpoints" / mark
     for other in wanted.parent.glob("*"):
         if other != wanted:

@@ -6,7 +6,7 @@ Keys and plain words are kept as they stand in the file, so that a corpus may be
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -99,8 +99,14 @@ class Source:
 
     def problem(self, place: Place, sentence: str) -> None:
         """Note what is wrong at a place."""
-        known = next(place[:n] for n in range(len(place), -1, -1) if place[:n] in self._lines or n == 0)
-        self._problems.append((self._lines.get(known, 1), f"{_dotted(place)}{sentence}"))
+        nearby = next(place[:n] for n in range(len(place), -1, -1) if place[:n] in self._lines or n == 0)
+        self._problems.append((self._lines.get(nearby, 1), f"{_dotted(place)}{sentence}"))
+
+    def known(self, place: Place, what: str, name: str, names: Collection[str]) -> bool:
+        """Whether there is a corpus or system of this name; it is a problem if not."""
+        if name not in names:
+            self.problem(place, f'no {what} "{name}"{nearest(name, names)}')
+        return name in names
 
     def refuse_problems(self) -> None:
         """Tell all problems that were noticed, in the order of their lines.

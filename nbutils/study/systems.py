@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from importlib import import_module
 from importlib.util import find_spec
@@ -16,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from nbutils import ROOT
-from nbutils.corpus import Corpus, Document, fingerprint
-from nbutils.files import DataError, lock, record_in, written_whole
+from nbutils.corpus import Corpus, Document, fingerprint, text_hash
+from nbutils.files import DataError, locked, record_in, write_whole
 from nbutils.study.corpora import digest, evaluation_corpus, open_corpus, private_names, split
 from nbutils.study.file import Study, System, nearest
 from nbutils.study.runs import path_name
@@ -32,18 +30,12 @@ def settings(study: Study, system: System, train: str) -> Any:
     if values.get("model", "").startswith("tiny/"):
         values["model"] = str(tiny_folder(study.name, train, values["model"].removeprefix("tiny/")))
     known = {f.name for f in fields(KINDS[system.kind].settings)}
-    if "private_corpora" in known:
-        values["private_corpora"] = _private_corpora(study, train, values.get("shots", 0))
+    if "private_corpora" in known:  # whose text a system would meet: those to be tagged, and the few-shot notes' one
+        sent, private = {*study.evaluate, *([train] if values.get("shots") else [])}, private_names(study)
+        values["private_corpora"] = tuple(name for name in study.corpora if name in sent & private)
     if "certainties" in known:
         values["certainties"] = study.certainties
     return KINDS[system.kind].settings(**values)
-
-
-def _private_corpora(study: Study, train: str, shots: int) -> tuple[str, ...]:
-    """The private corpora whose text a system would meet: those to be tagged, and the few-shot notes' one."""
-    sent = {*study.evaluate, train} if shots else set(study.evaluate)
-    private = private_names(study)
-    return tuple(name for name in study.corpora if name in sent & private)
 
 
 def check_endpoints(study: Study) -> None:
@@ -157,18 +149,15 @@ def build_tiny(study: Study, train: str, kind: str, *, progress: bool = True) ->
     folder = ROOT / tiny_folder(study.name, train, kind)
     recipe = _tiny_recipe(study, part, kind)
     built = folder.with_name(f".{kind}.json")
-    with _locked(folder.with_name(f".{kind}.lock")):
+    with locked(folder.with_name(f".{kind}.lock")):
         if not (folder / "config.json").exists() or record_in(built).get("recipe") != recipe:
-            print(
-                f"Building the tiny {_TINY_NAMES[kind]} from {train}; it takes about {_TINY_TIMES[kind]}.", flush=True
-            )
+            what, time = _TINY[kind]
+            print(f"Building the tiny {what} from {train}; it takes about {time}.", flush=True)
             make_tiny(study, part.documents, kind, folder, progress=progress)
-            with written_whole(built) as file:
-                json.dump({"recipe": recipe}, file)
+            write_whole(built, json.dumps({"recipe": recipe}))
 
 
-_TINY_NAMES = {"encoder": "encoder", "llm": "language model"}
-_TINY_TIMES = {"encoder": "half a minute", "llm": "a minute"}
+_TINY = {"encoder": ("encoder", "half a minute"), "llm": ("language model", "a minute")}
 
 
 def make_tiny(study: Study, documents: Sequence[Document], kind: str, folder: Path, *, progress: bool = True) -> None:
@@ -184,18 +173,8 @@ def make_tiny(study: Study, documents: Sequence[Document], kind: str, folder: Pa
 
 def _tiny_recipe(study: Study, part: Corpus, kind: str) -> str:
     """A hash of what a tiny model is made from; the tags of the study are tokens of a language model."""
-    of_kind = [kind, asdict(TINY[kind](**study.tiny.get(kind, {}))), study.types if kind == "llm" else ()]
-    made_from = [*of_kind, fingerprint(part)]
-    return hashlib.sha256(json.dumps(made_from, default=str).encode()).hexdigest()[:16]
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Wait for and hold a lock that goes with its process, however that ends; nothing on file systems without locks."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a") as file:
-        lock(file)
-        yield
+    values, types = asdict(TINY[kind](**study.tiny.get(kind, {}))), study.types if kind == "llm" else ()
+    return text_hash(json.dumps([kind, values, types, fingerprint(part)], default=str))
 
 
 def model_source(system: System) -> dict[str, str] | None:

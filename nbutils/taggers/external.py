@@ -11,7 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from nbutils.corpus import UNMARKED, Corpus, Document, Entity, Prediction, problems, text_hash
-from nbutils.corpus.formats import files_of, prediction_from_json, read_corpus
+from nbutils.corpus.formats import files_of, read_corpus
+from nbutils.corpus.formats.jsonl import prediction_from_json
 from nbutils.files import HIDDEN, DataError, from_repository, text_of
 from nbutils.privacy import hidden, shown_id
 from nbutils.taggers.settings import ExternalSettings, read_settings, save_settings

@@ -19,8 +19,7 @@ from typing import Any
 
 from nbutils.files import DataError
 from nbutils.study.console import Job as GridJob
-from nbutils.study.console import watched
-from nbutils.study.processes import snakemake
+from nbutils.study.console import snakemake, watched
 from nbutils.study.runs import read_run
 from nbutils.taggers import KINDS, Tagger
 from nbutils.tagging.choose import WAYS, tagged_notes, write_choice
@@ -103,11 +102,10 @@ def tag_sharded(job: Job, of: int, cores: int, gpus: int | None = None) -> int:
     if job.finished:
         print(f"Nothing was left to tag; {job.out} is finished.")
         return 0
-    config: dict[str, Any] = {"run": job.run.folder, "notes": job.notes, "out": job.out}
-    config = {k: str(path.resolve()) for k, path in config.items()}
+    paths = {"run": job.run.folder, "notes": job.notes, "out": job.out}
+    config: dict[str, Any] = {name: str(path.resolve()) for name, path in paths.items()}
     config |= {"shards": of, "shard_folder": str(job.shards.relative_to(job.out)), "encoding": job.encoding}
-    config["codes"] = str(job.codes_file or "")
-    config["gpu"] = int(KINDS[job.run.record["kind"]].gpu)
+    config |= {"codes": str(job.codes_file or ""), "gpu": int(KINDS[job.run.record["kind"]].gpu)}
     gpu = ["--resources", f"gpu={gpus}"] if gpus else []
     snakefile, options = Path(__file__).with_name("shards.smk"), ["--cores", str(cores), *gpu]
     command = snakemake(snakefile, job.out, job.shards / "config.json", config, *options)
@@ -141,12 +139,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--as", dest="tool", choices=TOOLS, help="then write the notes with suggestions for this tool")
     parser.add_argument("--merge", type=_positive, metavar="N", help="put N finished shards together")
     chosen = parser.parse_args(arguments)
-    where = (chosen.run, chosen.notes, chosen.out, chosen.encoding, chosen.codes)
     try:
+        job = prepare(chosen.run, chosen.notes, chosen.out, chosen.encoding, chosen.codes)
         if chosen.shard:
-            tag_shard(prepare(*where), *chosen.shard)
+            tag_shard(job, *chosen.shard)
             return 0
-        job = prepare(*where)
         if chosen.shards:
             if status := tag_sharded(job, chosen.shards, chosen.cores, chosen.gpus):
                 return status

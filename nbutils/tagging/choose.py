@@ -76,7 +76,7 @@ def choose(notes: Sequence[Document], k: int, by: str = "expected", seed: int = 
         best = min(left, key=lambda n: (*(taken[key, notes[n].meta.get(key, "")] for key in keys), f1[n], n))
         left.remove(best)
         own = _grams(notes[best].text)
-        if any(_jaccard(own, other) >= NEAR_COPY for other in grams):
+        if any(len(own & other) / len(own | other) >= NEAR_COPY for other in grams):
             continue
         grams.append(own)
         taken.update((key, notes[best].meta.get(key, "")) for key in keys)
@@ -94,10 +94,6 @@ def _why(note: Document) -> str:
 def _grams(text: str) -> frozenset[str]:
     text = "".join(text.split())
     return frozenset(text[k : k + _GRAM] for k in range(max(len(text) - _GRAM + 1, 1)))
-
-
-def _jaccard(a: frozenset[str], b: frozenset[str]) -> float:
-    return len(a & b) / len(a | b)
 
 
 def tagged_notes(out: Path) -> list[Document]:

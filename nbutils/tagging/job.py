@@ -23,22 +23,15 @@ from tqdm.auto import tqdm
 
 from nbutils import ROOT, taggers
 from nbutils.corpus import MEDTXT_TAGS, Corpus, Document, Entity, fingerprint, problems, separated
-from nbutils.corpus.formats import (
-    MEDTXT_HEAD,
-    MEDTXT_TAIL,
-    jsonl_document,
-    jsonl_line,
-    medtxt_article,
-    medtxt_problem,
-)
-from nbutils.files import MAX_BYTES, DataError, lock, record_in, written_whole
+from nbutils.corpus.formats.jsonl import jsonl_document, jsonl_line
+from nbutils.corpus.formats.medtxt import MEDTXT_HEAD, MEDTXT_TAIL, medtxt_article, medtxt_problem
+from nbutils.files import MAX_BYTES, DataError, lock, record_in, write_whole, written_whole
 from nbutils.study.corpora import open_corpus
 from nbutils.study.file import load_study
 from nbutils.study.provenance import git_commit
 from nbutils.study.runs import Run, path_name, read_run, study_file
 from nbutils.taggers import KINDS, Tagger
-from nbutils.taggers.terms import Terms
-from nbutils.tagging.codes import coded, terms_with_codes
+from nbutils.taggers.terms import TERMS, Terms, read_terms
 from nbutils.tagging.expected import expectation
 from nbutils.tagging.notes import Survey, read_notes, survey
 
@@ -84,12 +77,25 @@ def prepare(
     found = survey(notes, encoding)
     record = (found_run.folder / "run.json").read_bytes()
     codes_file = Path(codes).resolve() if codes else None
-    terms = terms_with_codes(found_run.folder / "model", codes_file)
+    terms = _terms_with_codes(found_run.folder / "model", codes_file)
     of_codes = f" {sorted(terms.codes.items())}" if terms else ""
     recipe = hashlib.sha256(record + f"{found.fingerprint} {BATCH}{of_codes}".encode()).hexdigest()[:12]
     if (out / "tagged.jsonl").exists() and record_in(out / "tagging.json").get("recipe") != recipe:
         raise DataError(f"{out}: holds what another run or other notes gave; name another OUT, or delete it")
     return Job(found_run, notes, out, encoding, found, recipe, terms, codes_file)
+
+
+def _terms_with_codes(model: Path, named: Path | None) -> Terms | None:
+    """The named list of terms, or the one beside a run's model; None where there is none with codes.
+
+    Raises:
+        DataError: the named list cannot be read or has no code.
+    """
+    beside = model / TERMS
+    terms = read_terms(named) if named else read_terms(beside.resolve()) if beside.exists() else None
+    if named and not any(terms.codes.values()):
+        raise DataError(f"{named}: no term in it has a code; name the columns term and code")
+    return terms if terms and any(terms.codes.values()) else None
 
 
 def _place_for(run: Run, notes: Path) -> Path:
@@ -105,13 +111,9 @@ def here_or_below_root(path: str | Path) -> Path:
 
 
 def _check_model(run: Run) -> None:
+    """Notes to be tagged count as private, since nothing says where they may go: only a trusted host gets them."""
     if run.record.get("kind") not in [*KINDS] or not (run.folder / "model" / "settings.json").exists():
         raise DataError(f"{run.folder}: this run has no model to tag with; run its study again with `make study`")
-    _check_endpoint(run)
-
-
-def _check_endpoint(run: Run) -> None:
-    """Notes to be tagged count as private, since nothing says where they may go: only a trusted host gets them."""
     settings = _settings(run)
     if endpoint := settings.get("endpoint"):
         from nbutils.prompting import guard
@@ -126,13 +128,9 @@ def _check_endpoint(run: Run) -> None:
 
 def _settings(run: Run) -> dict[str, Any]:
     path = run.folder / "model" / "settings.json"
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        settings = None
-    if not isinstance(settings, dict):
-        raise DataError(f"{path}: not the settings of a model; run its study again")
-    return settings
+    if settings := record_in(path):
+        return settings
+    raise DataError(f"{path}: not the settings of a model; run its study again")
 
 
 def _training_corpus(run: Run, n_shown: int) -> Corpus:
@@ -183,7 +181,8 @@ def tag_into(part: Path, job: Job, first: int, last: int, progress: bool, gpu: i
         _choose_gpu(job.run, gpu)
         tagger = load(job.run)
         with tqdm(total=end - begin, initial=kept, disable=not progress, desc="tagging", unit="note") as bar:
-            for batch in _batches(_stretch(job, begin + kept, end)):
+            left = _stretch(job, begin + kept, end)
+            while batch := list(islice(left, BATCH)):
                 file.write("".join(map(jsonl_line, tagged(tagger, batch, job.codes))).encode("utf-8"))
                 file.flush()
                 os.fsync(file.fileno())
@@ -220,11 +219,6 @@ def _is_of(line: bytes, note: Document) -> bool:
         return False
 
 
-def _batches(notes: Iterator[Document]) -> Iterator[list[Document]]:
-    while batch := list(islice(notes, BATCH)):
-        yield batch
-
-
 def tagged(tagger: Tagger, notes: Sequence[Document], codes: Terms | None = None) -> list[Document]:
     """The notes with what a tagger found in them; a certainty in a type becomes the entity's certainty.
 
@@ -248,7 +242,12 @@ def tagged(tagger: Tagger, notes: Sequence[Document], codes: Terms | None = None
     found = [replace(n, entities=tuple(map(separated, p.entities))) for n, p in zip(notes, predictions, strict=True)]
     if wrong := [problem for note in found for problem in problems(note)]:
         raise DataError(f"{where}: the tagger found an impossible span: {wrong[0]}")
-    return [coded(note, codes) for note in found] if codes else found
+    return [_coded(note, codes) for note in found] if codes else found
+
+
+def _coded(note: Document, terms: Terms) -> Document:
+    told = ((e, terms.code(note.surface(e))) for e in note.entities)
+    return replace(note, entities=tuple(replace(e, attributes=(("code", code),)) if code else e for e, code in told))
 
 
 def _choose_gpu(run: Run, number: int) -> None:
@@ -283,9 +282,7 @@ def finish(job: Job, parts: Sequence[Path]) -> None:
         "entities": dict(sorted(counts.items())), "byte_order_marks": job.found.n_marked, "no_xml": no_xml,
         "git_commit": git_commit(), **({"with_code": n_coded} if job.codes else {}),
     }  # fmt: skip
-    with written_whole(job.out / "tagging.json") as file:
-        json.dump(record, file, indent=1, ensure_ascii=True)
-        file.write("\n")
+    write_whole(job.out / "tagging.json", json.dumps(record, indent=1) + "\n")
     if len(parts) == 1:
         os.replace(parts[0], job.out / "tagged.jsonl")
     else:

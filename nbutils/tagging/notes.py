@@ -20,7 +20,9 @@ from typing import IO
 import numpy as np
 
 from nbutils.corpus import Document
-from nbutils.corpus.formats import jsonl_document, read_corpus
+from nbutils.corpus.formats import read_corpus
+from nbutils.corpus.formats.jsonl import jsonl_document
+from nbutils.corpus.formats.plain_text import document_id
 from nbutils.files import MAX_BYTES, DataError, Fault, bytes_of, codec_of, decoded, opened
 
 SUFFIXES = (".txt", ".jsonl", ".xml")
@@ -56,7 +58,7 @@ def read_notes(path: str | Path, encoding: str | None = None) -> Iterator[Docume
     path = Path(path)
     for file in _files(path):
         if file.suffix.lower() == ".txt":
-            yield Document(_id_of(file, path), _text(file, encoding))
+            yield Document(document_id(file, path if path.is_dir() else None), _text(file, encoding))
         elif file.suffix.lower() == ".jsonl":
             yield from _json_lines(file, encoding)
         else:
@@ -113,7 +115,8 @@ def _files(path: Path, within: tuple[str, ...] = ()) -> Iterator[Path]:
     if not path.is_dir():
         if not path.exists():
             raise DataError(f"{path}: no such file or folder of notes; correct the path")
-        _check_kind(path)
+        if path.suffix.lower() not in SUFFIXES:
+            raise DataError(f"{path}: neither {', '.join(SUFFIXES[:-1])} nor {SUFFIXES[-1]}; take it out or rename it")
         yield path
         return
     place = os.path.realpath(path)
@@ -122,16 +125,6 @@ def _files(path: Path, within: tuple[str, ...] = ()) -> Iterator[Path]:
     for entry in sorted(os.listdir(path)):
         if not entry.startswith("."):
             yield from _files(path / entry, (*within, place))
-
-
-def _check_kind(file: Path) -> None:
-    if file.suffix.lower() not in SUFFIXES:
-        raise DataError(f"{file}: neither {', '.join(SUFFIXES[:-1])} nor {SUFFIXES[-1]}; take it out or rename it")
-
-
-def _id_of(file: Path, root: Path) -> str:
-    """The path below the folder that was named, without the ending; of a single file its name."""
-    return file.relative_to(root if root.is_dir() else root.parent).with_suffix("").as_posix()
 
 
 def _text(file: Path, encoding: str | None) -> str:

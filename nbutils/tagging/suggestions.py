@@ -11,8 +11,9 @@ from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
 from nbutils.corpus import CERTAINTIES, Corpus, Document, Entity
-from nbutils.corpus.formats import write_corpus, write_labelstudio_predictions
-from nbutils.files import DataError, written_whole
+from nbutils.corpus.formats import write_corpus
+from nbutils.corpus.formats.labelstudio import write_labelstudio_predictions
+from nbutils.files import DataError, write_whole
 
 TOOLS = ("labelstudio", "doccano", "brat")
 
@@ -37,16 +38,14 @@ def write_suggestions(notes: Sequence[Document], tool: str, out: Path, model_ver
     if tool == "brat":
         path = out / "brat"
         write_corpus(corpus, path, "brat")
-        with written_whole(path / "annotation.conf", private=True) as file:
-            file.write(_brat_configuration(labels))
+        write_whole(path / "annotation.conf", _brat_configuration(labels), private=True)
     elif tool == "doccano":
         path = out / "suggestions.doccano.jsonl"
         write_corpus(replace(corpus, documents=tuple(map(_for_doccano, corpus))), path, "doccano")
     else:
         path = out / "suggestions.labelstudio.json"
         write_labelstudio_predictions(corpus, path, model_version)
-        with written_whole(out / "labelstudio.xml", private=True) as file:
-            file.write(_labelstudio_configuration(labels))
+        write_whole(out / "labelstudio.xml", _labelstudio_configuration(labels), private=True)
     print(f"{len(notes):,} notes with suggestions for {tool}: {path}")
     return path
 

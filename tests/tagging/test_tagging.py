@@ -16,16 +16,9 @@ from hypothesis import strategies as st
 
 from nbutils import ROOT
 from nbutils.corpus import Corpus, Document, Entity, Prediction
-from nbutils.corpus.formats import (
-    MEDTXT_HEAD,
-    MEDTXT_TAIL,
-    jsonl_document,
-    jsonl_line,
-    medtxt_article,
-    medtxt_problem,
-    read_corpus,
-    write_corpus,
-)
+from nbutils.corpus.formats import read_corpus, write_corpus
+from nbutils.corpus.formats.jsonl import jsonl_document, jsonl_line
+from nbutils.corpus.formats.medtxt import MEDTXT_HEAD, MEDTXT_TAIL, medtxt_article, medtxt_problem
 from nbutils.files import DataError
 from nbutils.study.runs import write_run
 from nbutils.taggers import bert, crf, lora

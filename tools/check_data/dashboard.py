@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from nbutils.corpus import CERTAINTIES, Corpus, Document, Entity, lines
-from nbutils.corpus.formats import project_strings
+from nbutils.corpus.formats.jmed import project_strings
 from nbutils.scoring.spans import exact_scores, partial_scores
 from nbutils.taggers import crf
 from nbutils.taggers.settings import CrfSettings

@@ -12,48 +12,21 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from nbutils.corpus import CERTAINTIES, MEDTXT_TAGS, Corpus, Document, problems
+from nbutils.corpus import Corpus, problems
 from nbutils.corpus.formats.brat import annotations_of, check_pairs, read_brat, write_brat
 from nbutils.corpus.formats.conll import read_conll, write_conll
 from nbutils.corpus.formats.doccano import read_doccano, write_doccano
-from nbutils.corpus.formats.jmed import project_strings, read_jmed
-from nbutils.corpus.formats.jsonl import (
-    entities_from_json,
-    entity_from_json,
-    entity_to_json,
-    jsonl_document,
-    jsonl_line,
-    prediction_from_json,
-    read_jsonl,
-    write_jsonl,
-)
-from nbutils.corpus.formats.labelstudio import (
-    read_labelstudio,
-    write_labelstudio,
-    write_labelstudio_predictions,
-)
-from nbutils.corpus.formats.medtxt import (
-    MEDTXT_HEAD,
-    MEDTXT_TAIL,
-    medtxt_article,
-    medtxt_problem,
-    medtxt_string,
-    read_medtxt,
-    write_medtxt,
-)
+from nbutils.corpus.formats.jmed import read_jmed
+from nbutils.corpus.formats.jsonl import read_jsonl, write_jsonl
+from nbutils.corpus.formats.labelstudio import read_labelstudio, write_labelstudio
+from nbutils.corpus.formats.medtxt import read_medtxt, write_medtxt
 from nbutils.corpus.formats.metadata import TABLE, with_names, with_table, write_table
 from nbutils.corpus.formats.plain_text import read_text, write_text
 from nbutils.corpus.formats.reading import CHOICES, Read, Reading
-from nbutils.files import HIDDEN, DataError, Place, Remark, part_of, printable, summarised
+from nbutils.files import HIDDEN, DataError, Place, part_of, printable, summarised
 from nbutils.privacy import hidden, shown_id
-
-__all__ = [
-    "CERTAINTIES", "FORMATS", "MEDTXT_HEAD", "MEDTXT_TAGS", "MEDTXT_TAIL", "entities_from_json", "entity_from_json",
-    "entity_to_json", "files_of", "jsonl_document", "jsonl_line", "medtxt_article", "medtxt_problem", "medtxt_string",
-    "prediction_from_json", "project_strings", "read_corpus", "write_corpus", "write_jsonl",
-    "write_labelstudio_predictions", "write_medtxt",
-]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -115,7 +88,7 @@ def read_corpus(
         DataError: anything that is not plainly right, all of it at once; nothing is returned then.
     """
     path = Path(path)
-    how = _reading(path, format, encoding, labels_as, choices)
+    how = _reading(path, format, choices, encoding=encoding, labels_as=labels_as)
     covered = hidden(private)
     alias = f'corpus "{name}"' if name else "the private corpus"
     where = Place(alias if covered else path)
@@ -132,16 +105,18 @@ def read_corpus(
     if not read.faults:
         if meta is not None:
             table = (path if path.is_dir() else path.parent) / meta
+            its_place = Place(f"{where}, {meta}" if covered else table)
             with read.noting():
-                documents = with_table(
-                    documents, table, Place(f"{where}, {meta}" if covered else table), encoding, read
-                )
+                documents = with_table(documents, table, its_place, encoding, read)
         if names is not None:
             with read.noting():
                 documents = with_names(documents, names, where, read)
         _check_entities(read, how, where, covered, needed=not unannotated and format != "text")
     if read.faults:
-        raise DataError(_report(where, summarised(read.faults, covered)))
+        sentences = summarised(read.faults, covered)
+        if len(sentences) > 1:
+            sentences.insert(0, f"{printable(where)}: {len(sentences)} kinds of problems")
+        raise DataError("\n  ".join(sentences))
     return Corpus(
         name or ("private" if private else path.stem),
         tuple(documents),
@@ -155,42 +130,32 @@ def read_corpus(
 def _check_entities(read: Read, how: Reading, where: Place, covered: bool, needed: bool) -> None:
     """A corpus without documents or, where they are needed, entities is a fault, and so is a type that never occurs."""
     if not read.documents:
-        read.faults.append(Remark(where, "there is no document in it", "is this the right file?"))
+        read.fault(where, "there is no document in it", "is this the right file?")
         return
     here = ", ".join(printable(t) for t in sorted(read.types)[:20])
     for wanted in how.labels_as or {}:
         if wanted not in read.types and (needed or read.types):
-            what = 'labels_as names "{}", but ' + (
-                "the types here are {}" if read.types else "there is no entity here{}"
-            )
-            says = (Place(wanted), here if read.types else Place(""))
-            fix = "correct labels_as in the study file" if read.types else "is everything exported?"
-            read.faults.append(Remark(where, what, fix, says))
+            what, place = 'labels_as names "{}", but ', Place(wanted)
+            if read.types:
+                read.fault(where, what + "the types here are {}", "correct labels_as in the study file", place, here)
+            else:
+                read.fault(where, what + "there is no entity here", "is everything exported?", place)
     if needed and not read.faults and not any(d.entities for d in read.documents):
         what = "not one entity in {} notes, so there is nothing to learn from or to score against"
         fix = "is the export complete? To tag these notes only, say `unannotated: true` in the study file"
-        read.faults.append(Remark(where, what, fix, (len(read.documents),)))
-
-
-def _report(where: Place, sentences: list[str]) -> str:
-    """One sentence, or a list of all kinds of problems."""
-    if len(sentences) == 1:
-        return sentences[0]
-    return "\n  ".join([f"{printable(where)}: {len(sentences)} kinds of problems", *sentences])
+        read.fault(where, what, fix, len(read.documents))
 
 
 def _notices(read: Read, where: Place, covered: bool, strange: Counter[str], *, needed: bool) -> tuple[str, ...]:
     """What reading left out, types first, and what it changed, a sentence for each kind."""
     where = printable(where)
-    counts = read.unwanted.most_common()
-    notices = []
-    for label, n in counts if len(counts) <= 10 else ():
-        shown = HIDDEN if covered else printable(label)
-        notices.append(f'{where}: left out {n:,} entities of the type "{shown}", which labels_as does not name')
+    counts = [(HIDDEN if covered else printable(label), n) for label, n in read.unwanted.most_common()]
+    notices = [
+        f'{where}: left out {n:,} entities of the type "{label}", which labels_as does not name' for label, n in counts
+    ]
     if len(counts) > 10:
-        each = ", ".join(f'"{HIDDEN if covered else printable(label)}" {n:,}' for label, n in counts)
-        total = sum(read.unwanted.values())
-        notices.append(f"{where}: left out {total:,} entities of types that labels_as does not name: {each}")
+        each, total = ", ".join(f'"{label}" {n:,}' for label, n in counts), read.unwanted.total()
+        notices = [f"{where}: left out {total:,} entities of types that labels_as does not name: {each}"]
     if needed and read.bare and any(d.entities for d in read.documents):
         first = "" if covered else f" (the first: {printable(read.bare[0])})"
         notices.append(f"{where}: {len(read.bare):,} of {len(read.documents):,} notes have no annotation at all{first}")
@@ -203,13 +168,7 @@ def _notices(read: Read, where: Place, covered: bool, strange: Counter[str], *, 
     return (*notices, *summarised(read.remarks, covered))
 
 
-def _reading(
-    path: Path,
-    format: str,
-    encoding: str | None,
-    labels_as: Mapping[str, str] | None,
-    choices: Mapping[str, str | None],
-) -> Reading:
+def _reading(path: Path, format: str, choices: Mapping[str, str | None], **declared: Any) -> Reading:
     """The declared choices, checked against the format."""
     if format not in FORMATS:
         raise DataError(f'{path}: unknown format "{format}"; use one of {", ".join(FORMATS)}')
@@ -221,7 +180,7 @@ def _reading(
             raise DataError(f"{path}: `{key}` means nothing for the format {format}; delete it from the study file")
         if value not in CHOICES[key]:
             raise DataError(f'{path}: {key}: "{value}" is unknown; use one of {", ".join(CHOICES[key])}')
-    return Reading(encoding=encoding, labels_as=labels_as, root=path if path.is_dir() else None, **chosen)
+    return Reading(root=path if path.is_dir() else None, **declared, **chosen)
 
 
 def notes_of(path: Path, format: str, meta: str | None = None) -> list[Path]:
@@ -306,28 +265,21 @@ def _write_and_judge(corpus: Corpus, draft: Path, format: str, path: Path) -> No
         if chosen.folder:
             write_table(corpus, draft)
             how |= {"meta": TABLE} if (draft / TABLE).exists() else {}
-        back = read_corpus(
-            draft, format, "any" if corpus.private else None, private=corpus.private, unannotated=True, **how
-        )
+        name = "any" if corpus.private else None
+        back = read_corpus(draft, format, name, private=corpus.private, unannotated=True, **how)
     except UnicodeEncodeError:
-        raise DataError(
-            f"{path}: a lone surrogate is no character that {format} can hold; write JSONL instead"
-        ) from None
+        what = f"a lone surrogate is no character that {format} can hold; write JSONL instead"
+        raise DataError(f"{path}: {what}") from None
     except DataError as error:
         raise DataError(str(error).replace(str(draft), f"{path} (not written)")) from None
     # An empty fact cannot be told from none in a table; the order of documents is that of file names in a folder.
-    expected = [replace(d, entities=tuple(sorted(d.entities))) for d in corpus]
+    expected = [replace(d, entities=tuple(sorted(d.entities)), private=corpus.private) for d in corpus]
     if chosen.folder:
         expected = sorted(expected, key=lambda d: d.id)
         back = replace(back, documents=tuple(sorted(back, key=lambda d: d.id)))
-    lost = next((f'document "{shown_id(a)}"' for a, b in zip(expected, back, strict=False) if not _same(a, b)), None)
+    lost = next((f'document "{shown_id(a)}"' for a, b in zip(expected, back, strict=False) if a != b), None)
     if lost is None and dict(corpus.meta) != dict(back.meta):
         lost = "what the corpus says about itself (its meta)"
     if lost:
-        raise DataError(
-            f'{path}: {lost} of "{corpus.name}" would not read back the same from {format}; write JSONL instead'
-        )
-
-
-def _same(a: Document, b: Document) -> bool:
-    return (a.id, a.text, tuple(a.entities), dict(a.meta)) == (b.id, b.text, tuple(b.entities), dict(b.meta))
+        what = f"would not read back the same from {format}; write JSONL instead"
+        raise DataError(f'{path}: {lost} of "{corpus.name}" {what}')

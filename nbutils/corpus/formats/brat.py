@@ -15,20 +15,7 @@ from nbutils.corpus import CERTAINTIES, Corpus, Document, Entity
 from nbutils.corpus.formats.offsets import offset_reader
 from nbutils.corpus.formats.plain_text import document_id, file_for
 from nbutils.corpus.formats.reading import Located, Read, Reading, Spans, attributes_of, check_spans, wanted_label
-from nbutils.files import (
-    MAX_DIGITS,
-    DataError,
-    Fault,
-    Place,
-    Remark,
-    bytes_of,
-    codec_of,
-    decoded,
-    is_utf8,
-    rows_of,
-    text_of,
-    written_whole,
-)
+from nbutils.files import MAX_DIGITS, DataError, Fault, Place, bytes_of, decoded, only_utf8, text_of, write_whole
 from nbutils.privacy import shown_id
 
 TEXT_BOUND = re.compile(r"(T\S+)\t(\S+) ([0-9]+ [0-9]+(?:;[0-9]+ [0-9]+)*)\t(.*)", re.DOTALL)
@@ -54,6 +41,8 @@ class _Ann:
 
     bound: dict[str, _TextBound] = field(default_factory=dict)
     attributes: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    line_of: dict[str, int] = field(default_factory=dict)  # of every id
+    targets: list[tuple[str, Place]] = field(default_factory=list)  # of attributes
     hint: str = ""  # what explains any quote that does not fit
 
 
@@ -108,10 +97,9 @@ def check_pairs(folder: Path, how: Reading, read: Read) -> None:
         where = Place(path) if how.alias is None else Place(how.alias)
         if path.with_suffix("") not in notes:
             what = "there is an .ann without a .txt of the same name beside it"
-            read.faults.append(Remark(where, what, "add the note or remove the annotations"))
+            read.fault(where, what, "add the note or remove the annotations")
         elif path.with_suffix("") in seen:
-            what = "there is an .ann of the same name with another spelling of its ending"
-            read.faults.append(Remark(where, what, "keep one"))
+            read.fault(where, "there is an .ann of the same name with another spelling of its ending", "keep one")
         seen.add(path.with_suffix(""))
 
 
@@ -119,46 +107,29 @@ def _parsed(path: Path, how: Reading, read: Read) -> _Ann:
     """The annotations of a file; what is no entity is counted."""
     where, encoding = how.at(path), how.encoding or "utf-8"
     data = bytes_of(path, where, empty=True)
-    ann = _Ann(hint=_NOT_UTF8 if is_utf8(data) and _is_other(encoding, where) else "")
+    ann = _Ann(hint=_NOT_UTF8 if only_utf8(data, encoding, where) else "")
     try:
         content = decoded(where, data, encoding)
     except Fault as fault:
         raise Fault(fault.remark.place, fault.remark.what, ann.hint or fault.remark.fix, *fault.remark.says) from None
-    targets: list[tuple[str, Place]] = []
-    line_of: dict[str, int] = {}
     # A quoted text may hold a CR, so CR ends a line only where nothing else does.
-    rows = content.split("\n") if "\n" in content else rows_of(content)
-    for number, line in enumerate(rows, 1):
+    for number, line in enumerate(content.split("\n" if "\n" in content else "\r"), 1):
         line, place = line.removesuffix("\r"), Place(f"{where}, line {number}")
         if line.strip():
             with read.noting():
-                _parse_line(line, number, place, ann, line_of, targets, read)
-    for target, place in targets:
-        if target not in ann.bound and target not in line_of:
-            fix = "correct or delete the attribute"
-            read.faults.append(Remark(place, "there is no {} in this file", fix, (target,)))
+                _parse_line(line, number, place, ann, read)
+    for target, place in ann.targets:
+        if target not in ann.line_of:
+            read.fault(place, "there is no {} in this file", "correct or delete the attribute", target)
     return ann
 
 
-def _is_other(encoding: str, where: str) -> bool:
-    """Whether an encoding writes Japanese in other bytes than UTF-8 does."""
-    return "あ".encode(codec_of(encoding, where), "replace") != "あ".encode()
-
-
-def _parse_line(
-    line: str,
-    number: int,
-    place: Place,
-    ann: _Ann,
-    line_of: dict[str, int],
-    targets: list[tuple[str, Place]],
-    read: Read,
-) -> None:
+def _parse_line(line: str, number: int, place: Place, ann: _Ann, read: Read) -> None:
     id = line.split("\t", 1)[0]
-    if id != "*" and id in line_of:
+    if id != "*" and id in ann.line_of:
         what = "the id {} stands already in line {}"
-        raise Fault(place, what, "every annotation needs its own", id, line_of[id])
-    line_of[id] = number
+        raise Fault(place, what, "every annotation needs its own", id, ann.line_of[id])
+    ann.line_of[id] = number
     if match := TEXT_BOUND.fullmatch(line):
         numbers = re.findall("[0-9]+", match[3])
         if max(map(len, numbers)) > MAX_DIGITS:
@@ -167,7 +138,7 @@ def _parse_line(
         ann.bound[id] = _TextBound(match[2], given, match[4], place)
     elif match := ATTRIBUTE.fullmatch(line):
         if match[3].startswith("T"):
-            targets.append((match[3], place))
+            ann.targets.append((match[3], place))
             ann.attributes.setdefault(match[3], []).append((match[2], "true" if match[4] is None else match[4]))
         else:
             read.skip("attributes of relations or events")
@@ -231,10 +202,9 @@ def write_brat(corpus: Corpus, folder: Path) -> None:
     """One .txt and one .ann per document; certainty and attributes as brat's attributes, a score as a note."""
     for document in corpus:
         path = file_for(document, folder)
-        with written_whole(path, private=corpus.private) as file:
-            file.write(document.text)
-        with written_whole(path.with_suffix(".ann"), private=corpus.private) as file:
-            file.writelines(f"{line}\n" for line in _lines(document))
+        write_whole(path, document.text, private=corpus.private)
+        annotations = "".join(f"{line}\n" for line in _lines(document))
+        write_whole(path.with_suffix(".ann"), annotations, private=corpus.private)
 
 
 def _lines(document: Document) -> Iterator[str]:

@@ -12,10 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nbutils.corpus import Corpus, Document, Entity
+from nbutils.corpus import Corpus, Document, Entity, place_in
 from nbutils.corpus.formats.reading import Located, Read, Reading, refuse_attributes
-from nbutils.files import MAX_DIGITS, DataError, Fault, Place, Remark, json_of, rows_of, text_of, written_whole
-from nbutils.privacy import shown_id
+from nbutils.files import MAX_DIGITS, DataError, Fault, Place, json_of, rows_of, text_of, written_whole
 
 LABEL = re.compile(r"O|[BI]-\S+")
 COMMENT = re.compile(r"# (id|meta|text) = (.*)")  # as in CoNLL-U; a token "#" is followed by its columns, not by these
@@ -60,10 +59,8 @@ def read_conll(path: Path, how: Reading, read: Read) -> None:
     notes = list(_notes(where, text_of(path, how.encoding, where), how, read))
     for number, note in enumerate(notes, 1):
         with read.noting():
-            text, offsets = _text_by_offsets(note, read) if how.join == "offsets" else _text(note, how)
-            marked = [
-                Located(Entity(start, end, label), place) for start, end, label, place in _spans(note, offsets, read)
-            ]
+            text, offsets = _text(note, how, read)
+            marked = [Located(Entity(*span), place) for *span, place in _spans(note, offsets, read)]
             id = note.id or (path.stem if how.documents == "file" else f"{path.stem}-{number:03d}")
             read.add(id, text, marked, how, note.place, meta=note.meta)
 
@@ -80,7 +77,7 @@ def _notes(where: Place, content: str, how: Reading, read: Read) -> Iterator[_No
         )
         raise Fault(where, "there is no -DOCSTART- line", fix)
     note: _Note | None = None
-    columns = _Columns(where, how)
+    columns = _Columns(how)
     for number, line in enumerate(rows, 1):
         place = Place(f"{where}, line {number}")
         if begun[number - 1]:
@@ -110,22 +107,21 @@ def _notes(where: Place, content: str, how: Reading, read: Read) -> Iterator[_No
 def _comment(note: _Note, key: str, value: str, place: Place) -> None:
     fix = "put text in double quotes, as JSON does"
     value = json_of(value, place, fix)
+    fits, needed = isinstance(value, str), "a JSON string"
     if key == "meta":
         fits = isinstance(value, dict) and all(isinstance(v, str) for v in value.values())
-    else:
-        fits = isinstance(value, str)
+        needed = "a JSON object of strings"
     if not fits:
-        needed = Place("a JSON object of strings" if key == "meta" else "a JSON string")
-        raise Fault(place, "behind `# {} =` {} is needed", fix, Place(key), needed)
+        raise Fault(place, "behind `# {} =` {} is needed", fix, Place(key), Place(needed))
     setattr(note, key, value)
 
 
+@dataclass
 class _Columns:
     """Lines of one file cut into columns, the number of which the first line sets."""
 
-    def __init__(self, where: Place, how: Reading):
-        self.where, self.how = where, how
-        self.first: tuple[int, int] | None = None  # columns, line
+    how: Reading
+    first: tuple[int, int] | None = None  # columns, line
 
     def token(self, line: str, number: int, place: Place) -> _Token:
         """Columns at tabs, else at blanks (U+0020); any other white space, such as U+3000, belongs to the token."""
@@ -150,40 +146,40 @@ class _Columns:
         return _Token(columns[0], columns[-1], place, (int(columns[1]), int(columns[2])))
 
 
-def _text(note: _Note, how: Reading) -> tuple[str, list[list[tuple[int, int]]]]:
-    """The note's text and the offsets of every token in it."""
-    between = " " if how.join == "space" else ""
+def _text(note: _Note, how: Reading, read: Read) -> tuple[str, list[list[tuple[int, int]]]]:
+    """The note's text and the offsets of every token in it.
+
+    With `join: offsets` it is the declared text; without one the gaps between tokens become spaces, or a line break
+    between sentences.
+    """
     pieces, offsets, at = [], [], 0
     for k, sentence in enumerate(note.spoken()):
         offsets.append([])
         for j, token in enumerate(sentence):
-            before = between if j else "\n" if k else ""
-            pieces.append(before + token.word)
-            offsets[-1].append((at + len(before), at + len(before) + len(token.word)))
-            at += len(before) + len(token.word)
-    return "".join(pieces), offsets
-
-
-def _text_by_offsets(note: _Note, read: Read) -> tuple[str, list[list[tuple[int, int]]]]:
-    """The declared text; without one the gaps between tokens become spaces, or a line break between sentences."""
-    pieces, offsets, at = [], [], 0
-    for k, sentence in enumerate(note.spoken()):
-        offsets.append([])
-        for j, token in enumerate(sentence):
-            start, end = token.offsets
-            if start < at or end - start != len(token.word):
-                what = "the offsets {}–{} do not fit the token or overlap the one before"
-                raise Fault(token.place, what, "correct them", start, end)
-            if note.text is not None and note.text[start:end] != token.word:
-                what = "the `# text =` of this note has other characters at {}–{}"
-                raise Fault(token.place, what, "correct the offsets or the text", start, end)
-            gap = " " * (start - at)
-            pieces += ["\n" + gap[1:] if k and not j and gap else gap, token.word]
-            offsets[-1].append((start, end))
-            at = end
+            if how.join == "offsets":
+                gap = " " * (_checked_start(token, at, note.text) - at)
+                before = "\n" + gap[1:] if k and not j and gap else gap
+            else:
+                before = (" " if how.join == "space" else "") if j else "\n" if k else ""
+            pieces += [before, token.word]
+            start, at = at + len(before), at + len(before) + len(token.word)
+            offsets[-1].append((start, at))
+    if how.join != "offsets":
+        return "".join(pieces), offsets
     if note.text is None:
         read.skip("texts between tokens, where spaces stand now (there is no `# text =` line)")
     return "".join(pieces) if note.text is None else note.text, offsets
+
+
+def _checked_start(token: _Token, at: int, text: str | None) -> int:
+    start, end = token.offsets
+    if start < at or end - start != len(token.word):
+        what = "the offsets {}–{} do not fit the token or overlap the one before"
+        raise Fault(token.place, what, "correct them", start, end)
+    if text is not None and text[start:end] != token.word:
+        what = "the `# text =` of this note has other characters at {}–{}"
+        raise Fault(token.place, what, "correct the offsets or the text", start, end)
+    return start
 
 
 def _spans(note: _Note, offsets: list[list[tuple[int, int]]], read: Read) -> Iterator[tuple[int, int, str, Place]]:
@@ -200,7 +196,7 @@ def _spans(note: _Note, offsets: list[list[tuple[int, int]]], read: Read) -> Ite
             open_ = None if mark == "O" else (start, end, kind, token.place)
             if mark == "I":
                 fix = "in IOB2 an entity begins with B-TYPE"
-                read.faults.append(Remark(token.place, "{} follows no entity of its type", fix, (token.label,)))
+                read.fault(token.place, "{} follows no entity of its type", fix, token.label)
         if open_:
             yield open_
 
@@ -221,10 +217,8 @@ def _lines(document: Document) -> Iterator[str]:
     for e in document.entities:
         refuse_attributes(document, e, "IOB2")
         if any(document.text[k].isspace() for k in (e.start, e.end - 1)):
-            raise DataError(
-                f'document "{shown_id(document)}": entity {e.start}–{e.end} begins or ends with white space, which '
-                "is no token; write JSONL instead"
-            )
+            what = "begins or ends with white space, which is no token; write JSONL instead"
+            raise DataError(f"{place_in(document, e)} {what}")
         labels[e.start : e.end] = [f"I-{e.label}"] * (e.end - e.start)
         labels[e.start] = f"B-{e.label}"
     line_break = False

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nbutils.corpus import Corpus, Entity
-from nbutils.corpus.formats.offsets import check_declared, offset_reader
-from nbutils.corpus.formats.reading import Located, Read, Reading, further_values, refuse_attributes
+from nbutils.corpus.formats.reading import Located, Read, Reading, further_values, in_code_points, refuse_attributes
 from nbutils.files import Fault, Place, json_of, rows_of, text_of, written_whole
 
 OWN_KEYS = frozenset(["id", "text", "data", "label", "labels", "entities", "relations", "Comments", "comments", "cats"])
@@ -43,28 +42,23 @@ def _read_line(line: str, default_id: str, where: Place, how: Reading, read: Rea
         raise Fault(where, 'exactly one of "entities" and "label" is needed', _AGAIN)
     if not isinstance(row[shapes[0]], list):
         raise Fault(where, "{} must be a list of entities", _AGAIN, Place(shapes[0]))
-    given: list[tuple[int, int, str, Place]] = []
+    given: list[Located] = []
     for k, span in enumerate(row[shapes[0]], 1):
         with read.noting():
             given.append(_span(span, Place(f"{where}, {shapes[0]} {k}")))
-    check_declared(text, [(a, b, None) for a, b, label, _ in given if how.wants(label)], how.offsets, where)
-    to_code_points = offset_reader(text, how.offsets)
-    marked = [
-        Located(Entity(to_code_points(start), to_code_points(end), label), place, None, [(start, end)])
-        for start, end, label, place in given
-    ]
+    marked = in_code_points(given, text, how, where)
     for key in ("relations", "Comments", "comments"):
         read.skip(key.lower(), n=len(row[key]) if isinstance(row.get(key), list) else 0)
     read.add(str(id), text, marked, how, where, meta=_meta(row, read), annotated=bool(row[shapes[0]]))
 
 
-def _span(span: Any, place: Place) -> tuple[int, int, str, Place]:
+def _span(span: Any, place: Place) -> Located:
     if isinstance(span, dict):
         span = [span.get("start_offset"), span.get("end_offset"), span.get("label")]
     numbers = isinstance(span, list) and len(span) == 3 and type(span[0]) is type(span[1]) is int
     if not (numbers and isinstance(span[2], str) and span[2]):
         raise Fault(place, "start, end and type of an entity are needed (two whole numbers and a name)", _AGAIN)
-    return span[0], span[1], span[2], place
+    return Located(Entity(*span), place)
 
 
 def _meta(row: dict[str, Any], read: Read) -> dict[str, str]:

@@ -32,10 +32,8 @@ def read_jmed(path: Path, how: Reading, read: Read) -> None:
     line, n_documents = 1, 0
     try:
         if missing := {"tag", "question", "answer"} - set(reader.fieldnames or ()):
-            what = "no column {}"
-            raise Fault(
-                Place(f"{where}, line 1"), what, "name an NER file of JMED-LLM", Place(", ".join(sorted(missing)))
-            )
+            columns = Place(", ".join(sorted(missing)))
+            raise Fault(Place(f"{where}, line 1"), "no column {}", "name an NER file of JMED-LLM", columns)
         for row in reader:
             first, line = line + 1, reader.line_num
             if row["tag"] != "d":

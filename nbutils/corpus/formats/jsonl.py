@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from nbutils.corpus import Corpus, Document, Entity, Prediction, problems
+from nbutils.corpus import Corpus, Document, Entity, Prediction, place_in, problems
 from nbutils.corpus.formats.reading import Located, Read, Reading
 from nbutils.files import DataError, Fault, Place, json_of, rows_of, text_of, written_whole
 from nbutils.privacy import shown_id
@@ -28,8 +28,10 @@ def read_jsonl(path: Path, how: Reading, read: Read) -> None:
 
 def _read_line(line: str, where: Place, how: Reading, read: Read) -> None:
     row, meta = _row(line, where)
-    marked = []
-    for number, given in enumerate(_entities(row, where), 1):
+    rows, marked = row.get("entities", []), []
+    if not isinstance(rows, list) or not all(isinstance(given, dict) for given in rows):
+        raise Fault(where, '"entities" must be a list of objects', 'each has "start", "end" and "label"')
+    for number, given in enumerate(rows, 1):
         place = Place(f"{where}, entity {number}")
         with read.noting():
             try:
@@ -40,7 +42,7 @@ def _read_line(line: str, where: Place, how: Reading, read: Read) -> None:
             if not isinstance(quoted, str | None):
                 raise Fault(place, 'its "text" must be a string', "correct it or leave it out")
             marked.append(Located(entity, place, quoted))
-    read.add(row["id"], row["text"], marked, how, where, meta=meta, annotated=bool(row.get("entities")))
+    read.add(row["id"], row["text"], marked, how, where, meta=meta, annotated=bool(rows))
 
 
 def _row(line: str, where: str) -> tuple[dict[str, Any], dict[str, str]]:
@@ -54,13 +56,6 @@ def _row(line: str, where: str) -> tuple[dict[str, Any], dict[str, str]]:
     if not isinstance(meta, dict) or not all(isinstance(v, str) for v in meta.values()):
         raise Fault(where, '"meta" must be an object whose values are strings', "put numbers in quotes")
     return row, meta
-
-
-def _entities(row: dict[str, Any], where: str) -> list[dict[str, Any]]:
-    rows = row.get("entities", [])
-    if not isinstance(rows, list) or not all(isinstance(given, dict) for given in rows):
-        raise Fault(where, '"entities" must be a list of objects', 'each has "start", "end" and "label"')
-    return rows
 
 
 def jsonl_document(line: str, where: str, *, bare: bool = False) -> Document:
@@ -155,10 +150,8 @@ def jsonl_line(document: Document) -> str:
     """
     for e in document.entities:
         if len(dict(e.attributes)) < len(e.attributes):
-            raise DataError(
-                f'document "{shown_id(document)}": entity {e.start}–{e.end} has two attributes of one name, which JSON '
-                "cannot hold; rename or drop one"
-            )
+            what = "has two attributes of one name, which JSON cannot hold; rename or drop one"
+            raise DataError(f"{place_in(document, e)} {what}")
     row = {
         "id": document.id,
         "text": document.text,
@@ -167,9 +160,7 @@ def jsonl_line(document: Document) -> str:
     }
     line = json.dumps(row, ensure_ascii=False)
     if _SURROGATE_HALVES.search(line):
-        raise DataError(
-            f"document {shown_id(document)!r}: two halves of a surrogate pair side by side; "
-            "decode its text as UTF-16 first"
-        )
+        what = "two halves of a surrogate pair side by side; decode its text as UTF-16 first"
+        raise DataError(f"document {shown_id(document)!r}: {what}")
     # Lone surrogates are no UTF-8; \uXXXX escapes carry them.
     return (json.dumps(row) if _SURROGATE.search(line) else line) + "\n"

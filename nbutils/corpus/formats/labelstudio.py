@@ -6,30 +6,17 @@ Labels on spans of `data.text` and choices made for a span are read. Other strin
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nbutils.corpus import CERTAINTIES, Corpus, Document, Entity
-from nbutils.corpus.formats.offsets import check_declared, offset_reader, same_words
-from nbutils.corpus.formats.reading import Located, Read, Reading, attributes_of, further_values, listed
-from nbutils.files import DataError, Fault, Place, json_of, text_of, written_whole
+from nbutils.corpus.formats.offsets import same_words
+from nbutils.corpus.formats.reading import Located, Read, Reading, attributes_of, further_values, in_code_points, listed
+from nbutils.files import DataError, Fault, Place, json_of, text_of, write_whole
 from nbutils.privacy import shown_id
 
 _AGAIN = "export the project again as JSON (not JSON-MIN, not CSV)"
-
-
-@dataclass(frozen=True)
-class _Region:
-    """A labelled span as the export has it."""
-
-    id: str
-    start: int
-    end: int
-    label: str
-    quoted: str | None
-    place: Place
+_SPANS = ("labels", "hypertextlabels", "paragraphlabels")  # types of results that label a span
 
 
 def read_labelstudio(path: Path, how: Reading, read: Read) -> None:
@@ -58,16 +45,13 @@ def _read_task(task: Any, number: int, where: Place, how: Reading, read: Read) -
     text = data["text"]
     result = listed(_annotation(task, where).get("result"), where, "result", _AGAIN)
     choices = _choices(result, read)
-    regions = list(_regions(result, text, where, read))
-    declare = [(r.start, r.end, r.quoted) for r in regions if how.wants(r.label)]
-    check_declared(text, declare, how.offsets, where)
-    to_code_points, marked = offset_reader(text, how.offsets), []
-    for r in regions:
-        said = choices.get(r.id, [])
-        certainty = next((v for k, v in said if k == "certainty" and v in CERTAINTIES), None)
-        further = tuple((k, v) for k, v in said if (k, v) != ("certainty", certainty))
-        entity = Entity(to_code_points(r.start), to_code_points(r.end), r.label, certainty, further)
-        marked.append(Located(entity, r.place, r.quoted, [(r.start, r.end)]))
+    regions: list[Located] = []
+    for k, row in enumerate(result, 1):
+        if row.get("type") in _SPANS:
+            with read.noting():
+                said = choices.get(str(row.get("id")), [])
+                regions.append(_region(row, said, text, Place(f"{where}, result {k}")))
+    marked = in_code_points(regions, text, how, where)
     own = data["id"] if isinstance(data.get("id"), str) else task.get("id", number)
     if isinstance(own, bool) or not isinstance(own, int | str):
         raise Fault(where, '"id" must be a number or a string', _AGAIN)
@@ -101,22 +85,14 @@ def _choices(result: list[dict[str, Any]], read: Read) -> dict[str, list[tuple[s
         region = str(row.get("id"))
         if row.get("type") == "choices" and region in spans and isinstance(chosen, list) and len(chosen) == 1:
             choices.setdefault(region, []).append((str(row.get("from_name")), str(chosen[0])))
-        elif row.get("type") not in ("labels", "hypertextlabels", "paragraphlabels"):
+        elif row.get("type") not in _SPANS:
             read.skip('results of the type "{}"', str(row.get("type")))
     return choices
 
 
-def _regions(result: list[dict[str, Any]], text: str, where: Place, read: Read) -> Iterator[_Region]:
-    """Every labelled span."""
-    for number, row in enumerate(result, 1):
-        kind, place = row.get("type"), Place(f"{where}, result {number}")
-        if kind in ("labels", "hypertextlabels", "paragraphlabels"):
-            with read.noting():
-                yield _region(row, kind, text, place)
-
-
-def _region(row: dict[str, Any], kind: str, text: str, place: Place) -> _Region:
-    value = row.get("value")
+def _region(row: dict[str, Any], said: list[tuple[str, str]], text: str, place: Place) -> Located:
+    """A labelled span with its offsets as the export has them, and the choices made for it."""
+    kind, value = row["type"], row.get("value")
     value = value if isinstance(value, dict) else {}
     start, end, names = value.get("start"), value.get("end"), value.get(kind)
     quoted = value.get("text") if isinstance(value.get("text"), str) else None
@@ -132,7 +108,9 @@ def _region(row: dict[str, Any], kind: str, text: str, place: Place) -> _Region:
     named = isinstance(names, list) and len(names) == 1 and isinstance(names[0], str)
     if type(start) is not int or type(end) is not int or not named:
         raise Fault(place, "a span needs start and end as whole numbers and one label", _AGAIN)
-    return _Region(str(row.get("id")), start, end, names[0], quoted, place)
+    certainty = next((v for k, v in said if k == "certainty" and v in CERTAINTIES), None)
+    further = tuple((k, v) for k, v in said if (k, v) != ("certainty", certainty))
+    return Located(Entity(start, end, names[0], certainty, further), place, quoted)
 
 
 def _meta(data: dict[str, Any], read: Read) -> dict[str, str]:
@@ -145,9 +123,8 @@ def write_labelstudio(corpus: Corpus, path: Path) -> None:
 
     Offsets count code points; certainty and attributes become choices per region.
     """
-    with written_whole(path, private=corpus.private) as file:
-        tasks = [_task(document, number) for number, document in enumerate(corpus, 1)]
-        file.write(json.dumps(tasks, ensure_ascii=False, indent=1) + "\n")
+    tasks = [_task(document, number) for number, document in enumerate(corpus, 1)]
+    write_whole(path, json.dumps(tasks, ensure_ascii=False, indent=1) + "\n", private=corpus.private)
 
 
 def write_labelstudio_predictions(corpus: Corpus, path: Path, model_version: str) -> None:
@@ -164,8 +141,7 @@ def write_labelstudio_predictions(corpus: Corpus, path: Path, model_version: str
         scores = [row["score"] for row in result if "score" in row]
         mean = {"score": round(sum(scores) / len(scores), 4)} if scores else {}
         tasks.append(task | {"predictions": [{"model_version": model_version, "result": result} | mean]})
-    with written_whole(path, private=corpus.private) as file:
-        file.write(json.dumps(tasks, ensure_ascii=False, indent=1) + "\n")
+    write_whole(path, json.dumps(tasks, ensure_ascii=False, indent=1) + "\n", private=corpus.private)
 
 
 def _task(document: Document, number: int) -> dict[str, Any]:
@@ -178,7 +154,6 @@ def _task(document: Document, number: int) -> dict[str, Any]:
             result.append(shared | {"from_name": name, "type": "choices", "value": place | {"choices": [value]}})
     data = {"text": document.text, "id": document.id}
     if clash := set(data) & set(document.meta):
-        raise DataError(
-            f'document "{shown_id(document)}": its meta has a key "{min(clash)}", which the export needs; rename it'
-        )
+        what = f'its meta has a key "{min(clash)}", which the export needs; rename it'
+        raise DataError(f'document "{shown_id(document)}": {what}')
     return {"id": number, "data": data | dict(document.meta), "annotations": [{"result": result}]}

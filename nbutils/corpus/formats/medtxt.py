@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +14,14 @@ from xml.sax.saxutils import escape, quoteattr
 
 from nbutils.corpus import CERTAINTIES, MEDTXT_TAGS, Corpus, Document, Entity, problems
 from nbutils.corpus.formats.reading import Located, Read, Reading, attributes_of
-from nbutils.files import DataError, Fault, Place, Remark, bytes_of, decoded, written_whole
+from nbutils.files import DataError, Fault, Place, Remark, bytes_of, decoded, write_whole
 from nbutils.privacy import shown_id
 
 STRUCTURE = {"article": "articles", "articles": "root", "metadata": "root", "root": None}
 MEDTXT_HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n<root><articles>\n'
 MEDTXT_TAIL = "</articles></root>\n"
 _FORM = "a MedTxt file is root > articles > article"
+_WELL_FORMED = "close every tag, put attribute values in plain double quotes, write & and < as &amp; and &lt; in text"
 _NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
@@ -87,10 +89,8 @@ class _MedTxtReader:
             self.parser.Parse(text.encode("utf-8", "surrogatepass"), True)
         except expat.ExpatError as error:
             place = f"{self.where}, line {error.lineno}, column {error.offset + 1}"
-            fix = (
-                "close every tag, put attribute values in plain double quotes, write & and < as &amp; and &lt; in text"
-            )
-            raise Fault(place, "not well-formed XML ({})", fix, Place(expat.errors.messages[error.code])) from None
+            reason = Place(expat.errors.messages[error.code])
+            raise Fault(place, "not well-formed XML ({})", _WELL_FORMED, reason) from None
         if not self.documents and not self.faults:
             raise Fault(self.where, "no <article> in it", _FORM)
         return self.documents, self.meta
@@ -116,7 +116,10 @@ class _MedTxtReader:
                 place = Place(f"inside <{parent}>" if parent in STRUCTURE else "at this place")
                 self.fault("<{}> {}", _FORM, Place(tag), place)
             if tag == "article":
-                self.start_article(attributes)
+                if not attributes.get("id"):
+                    self.fault("an <article> without id", 'write <article id="…">')
+                self.article = self.here(), attributes
+                self.pieces, self.length, self.entities, self.marks = [], 0, [], []
         elif parent != "metadata":
             self.fault("<{}> outside an article", _FORM, tag)
         elif tag in self.meta:
@@ -124,20 +127,12 @@ class _MedTxtReader:
         else:
             self.meta[tag] = ""
 
-    def start_article(self, attributes: dict[str, str]) -> None:
-        if not attributes.get("id"):
-            self.fault("an <article> without id", 'write <article id="…">')
-        self.article = self.here(), attributes
-        self.pieces, self.length, self.entities, self.marks = [], 0, [], []
-
     def start_entity(self, tag: str, attributes: dict[str, str]) -> None:
         id = self.article[1].get("id", "")
         certainty = attributes.get("certainty")
         if tag not in MEDTXT_TAGS:
-            tags = " ".join(sorted(MEDTXT_TAGS))
-            self.fault(
-                '<{}> in article "{}" is no MedTxt tag', f"use one of {tags}, and write < in text as &lt;", tag, id
-            )
+            fix = f"use one of {' '.join(sorted(MEDTXT_TAGS))}, and write < in text as &lt;"
+            self.fault('<{}> in article "{}" is no MedTxt tag', fix, tag, id)
         elif self.open is not None:
             fix = "entities may not nest; close the first one before opening the second"
             self.fault('<{}> inside <{}> in article "{}"', fix, tag, self.open[1], id)
@@ -193,12 +188,10 @@ def write_medtxt(corpus: Corpus, path: str | Path) -> None:
     documents, meta = _read_back(content, f"{path} (not written)")
     expected = [replace(d, entities=tuple(sorted(d.entities)), private=False) for d in corpus]
     if documents != expected or meta != dict(corpus.meta):
-        lost = next(
-            (f'document "{shown_id(a)}"' for a, b in zip(expected, documents, strict=False) if a != b), "its metadata"
-        )
+        others = (f'document "{shown_id(a)}"' for a, b in zip(expected, documents, strict=False) if a != b)
+        lost = next(others, "its metadata")
         raise DataError(f'{path}: {lost} of "{corpus.name}" would not read back the same from XML; write JSONL instead')
-    with written_whole(path, private=corpus.private) as file:
-        file.write(content)
+    write_whole(path, content, private=corpus.private)
 
 
 def _read_back(content: str, where: str) -> tuple[list[Document], dict[str, str]]:
@@ -231,15 +224,10 @@ def medtxt_problem(document: Document) -> str | None:
 
 
 def medtxt_string(corpus: Corpus) -> str:
-    parts = [MEDTXT_HEAD.removesuffix("<articles>\n")]
-    if corpus.meta:
-        parts.append("\n<metadata>\n")
-        parts += [f"<{key}>{_xml(value, corpus.name)}</{key}>\n" for key, value in corpus.meta.items()]
-        parts.append("</metadata>\n")
-    parts.append("<articles>\n")
-    parts += map(medtxt_article, corpus)
-    parts.append(MEDTXT_TAIL)
-    return "".join(parts)
+    facts = "".join(f"<{key}>{_xml(value, corpus.name)}</{key}>\n" for key, value in corpus.meta.items())
+    metadata = f"\n<metadata>\n{facts}</metadata>\n" if facts else ""
+    head = MEDTXT_HEAD.replace("<articles>", f"{metadata}<articles>")
+    return "".join([head, *map(medtxt_article, corpus), MEDTXT_TAIL])
 
 
 def medtxt_article(document: Document) -> str:
@@ -248,28 +236,25 @@ def medtxt_article(document: Document) -> str:
     Raises:
         DataError: a character that XML cannot hold, or faulty entities.
     """
-    named = [("id", document.id), *document.meta.items()]
-    attributes = "".join(f" {k}={_quoted(v, shown_id(document))}" for k, v in named)
-    return f"<article{attributes}>{_inline_xml(document)}</article>\n"
-
-
-def _inline_xml(document: Document) -> str:
+    where, at = shown_id(document), 0
+    out = [_tag("article", [("id", document.id), *document.meta.items()], where)]
     if sentences := problems(document):
         raise DataError(f"{sentences[0]}; MedTxt XML cannot hold it")
-    out, at = [], 0
     for e in sorted(document.entities):
-        head = "".join(f" {k}={_quoted(v, shown_id(document))}" for k, v in attributes_of(e))
-        out += [_xml(document.text[at : e.start], shown_id(document)), f"<{e.label}{head}>"]
-        out += [_xml(document.surface(e), shown_id(document)), f"</{e.label}>"]
+        out += [_xml(document.text[at : e.start], where), _tag(e.label, attributes_of(e), where)]
+        out += [_xml(document.surface(e), where), f"</{e.label}>"]
         at = e.end
-    return "".join([*out, _xml(document.text[at:], shown_id(document))])
+    return "".join([*out, _xml(document.text[at:], where), "</article>\n"])
+
+
+def _tag(name: str, attributes: Iterable[tuple[str, str]], where: str) -> str:
+    return f"<{name}" + "".join(f" {k}={_quoted(v, where)}" for k, v in attributes) + ">"
 
 
 def _xml(text: str, where: str) -> str:
     if match := _NOT_XML.search(text):
-        raise DataError(
-            f'document "{where}": XML cannot hold the character U+{ord(match.group()):04X}; write JSONL instead'
-        )
+        character = f"U+{ord(match.group()):04X}"
+        raise DataError(f'document "{where}": XML cannot hold the character {character}; write JSONL instead')
     return escape(text, {"\r": "&#13;"})  # a bare CR would come back as LF
 
 

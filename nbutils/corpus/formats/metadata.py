@@ -5,20 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from nbutils.corpus import Corpus, Document
 from nbutils.corpus.formats.reading import Read
-from nbutils.files import Fault, Place, Remark, text_of, written_whole
+from nbutils.files import Fault, Place, text_of, written_whole
 
 TABLE = "notes.csv"  # the name under which writers leave it beside the notes
 
 
-def with_table(
-    documents: Iterable[Document], path: Path, where: Place, encoding: str | None, read: Read
-) -> list[Document]:
+def with_table(documents: list[Document], path: Path, where: Place, encoding: str | None, read: Read) -> list[Document]:
     """Documents with what a CSV says about each: a column `id` and any others, such as case, physician, title.
 
     An empty cell says nothing. `where` is how sentences name the table.
@@ -28,12 +25,10 @@ def with_table(
     if not path.exists():
         raise Fault(where, "no such table", "put it beside the notes or correct `meta` in the study file")
     rows = _rows(path, where, encoding, read)
-    documents = list(documents)
     ids = {d.id for d in documents}
     for id, (place, _) in rows.items():
         if id not in ids:
-            fix = "the column id holds file names without their ending"
-            read.faults.append(Remark(place, 'there is no note "{}"', fix, (id,)))
+            read.fault(place, 'there is no note "{}"', "the column id holds file names without their ending", id)
     told = []
     for document in documents:
         with read.noting():
@@ -69,7 +64,7 @@ def _rows(path: Path, where: Place, encoding: str | None, read: Read) -> dict[st
     return rows
 
 
-def with_names(documents: Iterable[Document], template: str, where: Place, read: Read) -> list[Document]:
+def with_names(documents: list[Document], template: str, where: Place, read: Read) -> list[Document]:
     """Documents with what their ids say, by a template such as `{physician}_{case}` or `{physician}/{case}`.
 
     A field stands for any characters but those that divide fields in the template, so that there is one reading only.
@@ -91,12 +86,8 @@ def with_names(documents: Iterable[Document], template: str, where: Place, read:
 def _pattern(template: str, where: Place) -> re.Pattern[str]:
     parts = re.split(r"\{(\w+)\}", template)
     literals, fields = parts[::2], parts[1::2]
-    sound = fields and len(set(fields)) == len(fields) and all(literals[1:-1])
-    if (
-        not sound
-        or any(c in "{}" for literal in literals for c in literal)
-        or not all(f.isidentifier() for f in fields)
-    ):
+    sound = fields and len(set(fields)) == len(fields) and all(f.isidentifier() for f in fields)
+    if not sound or not all(literals[1:-1]) or any(c in "{}" for c in "".join(literals)):
         fix = 'write fields in braces with something between them, such as "{physician}_{case}"'
         raise Fault(where, 'the template "{}" cannot be read', fix, Place(template))
     divider = re.escape("".join(sorted({"/", *"".join(literals[1:-1])})))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nbutils.corpus import Corpus, Document
 from nbutils.corpus.formats.reading import Read, Reading
-from nbutils.files import DataError, text_of, written_whole
+from nbutils.files import DataError, text_of, write_whole
 from nbutils.privacy import shown_id
 
 # What every file system takes; a name with a leading dot is hidden and would not be read again.
@@ -24,12 +24,9 @@ def write_text(corpus: Corpus, folder: Path) -> None:
     """One .txt file per document."""
     for document in corpus:
         if document.entities:
-            raise DataError(
-                f'document "{shown_id(document)}" has entities, which plain text cannot hold; '
-                "write brat or JSONL instead"
-            )
-        with written_whole(file_for(document, folder), private=corpus.private) as file:
-            file.write(document.text)
+            what = "has entities, which plain text cannot hold; write brat or JSONL instead"
+            raise DataError(f'document "{shown_id(document)}" {what}')
+        write_whole(file_for(document, folder), document.text, private=corpus.private)
 
 
 def document_id(path: Path, root: Path | None) -> str:
@@ -41,7 +38,6 @@ def file_for(document: Document, folder: Path) -> Path:
     """The .txt file of a document, inside the folder whatever its id says."""
     parts = document.id.split("/")
     if not all(_NAME.fullmatch(part) for part in parts):
-        raise DataError(
-            f"document {shown_id(document)!r}: its id cannot be a file name; rename it or write JSONL instead"
-        )
+        what = "its id cannot be a file name; rename it or write JSONL instead"
+        raise DataError(f"document {shown_id(document)!r}: {what}")
     return folder.joinpath(*parts[:-1], f"{parts[-1]}.txt")

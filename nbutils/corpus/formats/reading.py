@@ -10,14 +10,13 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from nbutils.corpus import Document, Entity
-from nbutils.corpus.formats.offsets import MEANINGS, same_words, why_shifted
+from nbutils.corpus import Document, Entity, place_in
+from nbutils.corpus.formats.offsets import MEANINGS, check_declared, offset_reader, same_words, why_shifted
 from nbutils.files import DataError, Fault, Place, Remark
-from nbutils.privacy import shown_id
 
 CHOICES = {
     "overlaps": ("refuse", "longest"),
@@ -86,6 +85,10 @@ class Read:
         except Fault as fault:
             self.faults.append(fault.remark)
 
+    def fault(self, place: str, what: str, fix: str, *says: object) -> None:
+        """Something that makes the corpus unusable."""
+        self.faults.append(Remark(place, what, fix, says))
+
     def tell(self, place: str, what: str, *says: object) -> None:
         """Something that reading changed, for a notice."""
         self.remarks.append(Remark(place, what, "", says))
@@ -105,10 +108,26 @@ class Read:
         if id in self.place_of:
             what = 'the id "{}" stands already in {}'
             fix = "every document needs an id of its own (of several annotators export one)"
-            self.faults.append(Remark(place, what, fix, (id, self.place_of[id])))
+            self.fault(place, what, fix, id, self.place_of[id])
             return
         self.place_of[id] = place
         self.documents.append(Document(id, text, settled(marked, text, how, self), more.get("meta", {})))
+
+
+def in_code_points(regions: list[Located], text: str, how: Reading, where: str) -> list[Located]:
+    """Entities with offsets as a file has them, counted in code points; `given` keeps the file's own.
+
+    Raises:
+        Fault: it is not declared what they count, and it makes a difference; see `check_declared`.
+    """
+    spans = [(r.entity.start, r.entity.end, r.quoted) for r in regions if how.wants(r.entity.label)]
+    check_declared(text, spans, how.offsets, where)
+    to_code_points, counted = offset_reader(text, how.offsets), []
+    for r in regions:
+        start, end = r.entity.start, r.entity.end
+        entity = replace(r.entity, start=to_code_points(start), end=to_code_points(end))
+        counted.append(replace(r, entity=entity, given=[(start, end)]))
+    return counted
 
 
 def settled(marked: Iterable[Located], text: str, how: Reading, read: Read) -> tuple[Entity, ...]:
@@ -195,7 +214,7 @@ def _clash(one: Located, other: Located, how: Reading, read: Read) -> None:
             "entities may not overlap or nest: delete one, name only one of the types in labels_as, or, where the "
             "format leaves the choice, say `overlaps: longest` in the study file"
         )
-        read.faults.append(Remark(one.place, f"{{}}–{{}} {what} {{}}–{{}} ({{}})", fix, says))
+        read.fault(one.place, f"{{}}–{{}} {what} {{}}–{{}} ({{}})", fix, *says)
     else:
         read.tell(one.place, f"{{}}–{{}} {what} {{}}–{{}} ({{}}) and was left out", *says)
 
@@ -241,6 +260,6 @@ def refuse_attributes(document: Document, entity: Entity, form: str) -> None:
     """
     if entity.certainty is not None or entity.attributes:
         raise DataError(
-            f'document "{shown_id(document)}": entity {entity.start}–{entity.end} has a certainty or attributes, which '
-            f"{form} cannot hold; write brat, or leave them out first with corpus.spans_only"
+            f"{place_in(document, entity)} has a certainty or attributes, which {form} cannot hold; write brat, or "
+            "leave them out first with corpus.spans_only"
         )

@@ -7,7 +7,8 @@ from conftest import JMED, needs_jmed
 from exports import refused, written
 
 from nbutils.corpus import lines
-from nbutils.corpus.formats import project_strings, read_corpus
+from nbutils.corpus.formats import read_corpus
+from nbutils.corpus.formats.jmed import project_strings
 
 ROWS = "tag,question,answer\nd,「発熱あり」,['発熱']\nm-key,「発熱あり」,[]\n"
 

@@ -8,7 +8,8 @@ from exports import lines, refused, refused_whole, task, written
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nbutils.corpus.formats import jsonl_document, read_corpus
+from nbutils.corpus.formats import read_corpus
+from nbutils.corpus.formats.jsonl import jsonl_document
 from nbutils.files import DataError
 
 

@@ -4,8 +4,9 @@ import pytest
 from exports import medtxt, refused, refused_whole, surfaces, written
 
 from nbutils import ROOT, files
-from nbutils.corpus import Corpus, Document, Entity
+from nbutils.corpus import MEDTXT_TAGS, Corpus, Document, Entity
 from nbutils.corpus import formats as f
+from nbutils.corpus.formats.medtxt import medtxt_string
 
 HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n<root><articles>\n'
 TAIL = "</articles></root>\n"
@@ -13,7 +14,7 @@ TAIL = "</articles></root>\n"
 
 @pytest.mark.parametrize("path", sorted((ROOT / "data").glob("[cp][rn]/*.xml")), ids=lambda p: p.stem)
 def test_bundled_xml_comes_back_byte_for_byte(path):
-    assert f.medtxt_string(f.read_corpus(path)).encode() == path.read_bytes()
+    assert medtxt_string(f.read_corpus(path)).encode() == path.read_bytes()
 
 
 def test_adjacent_entities_stay_two(tmp_path):
@@ -23,10 +24,10 @@ def test_adjacent_entities_stay_two(tmp_path):
 
 
 def test_the_official_form_with_metadata_and_every_tag_is_read_as_it_is(tmp_path):
-    body = "".join(f'<{tag} state="executed">語</{tag}>は' for tag in sorted(f.MEDTXT_TAGS))
+    body = "".join(f'<{tag} state="executed">語</{tag}>は' for tag in sorted(MEDTXT_TAGS))
     head = HEAD.replace("<articles>", "<metadata><name>CR</name></metadata><articles>")
     corpus = f.read_corpus(written(tmp_path, "a.xml", f'{head}<article id="1">{body}</article>{TAIL}'))
-    assert [e.label for e in corpus.documents[0].entities] == sorted(f.MEDTXT_TAGS)
+    assert [e.label for e in corpus.documents[0].entities] == sorted(MEDTXT_TAGS)
     assert corpus.documents[0].entities[0].attributes == (("state", "executed"),) and corpus.meta == {"name": "CR"}
 
 

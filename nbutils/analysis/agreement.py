@@ -14,7 +14,7 @@ from nbutils.privacy import shown
 from nbutils.scoring.evaluation import Evaluation, counts_of
 from nbutils.scoring.intervals import f1_interval
 from nbutils.scoring.resampling import draw
-from nbutils.scoring.spans import Scores, exact_document, partial_document
+from nbutils.scoring.spans import NOTHING, Scores, exact_document, partial_document
 from nbutils.study.corpora import open_annotators
 from nbutils.study.file import Study
 
@@ -63,7 +63,7 @@ def _table(pairs: Pairs, each: dict[str, list[Scores]], cluster: Sequence[str] |
     that either marked, and what share of each annotator's entities the other has; "—" (nan) without any entity."""
     documents, rows = tuple(first for first, _ in pairs), {}
     for name, scores in each.items():
-        total = sum(scores, Scores(0, 0, 0, 0))
+        total = sum(scores, NOTHING)
         evaluation = Evaluation(documents, counts_of(scores)[None], cluster=cluster)
         matched, first, second = int(total.matched_gold), total.n_gold, total.n_predicted
         rows[name] = (first, second, matched, evaluation.f1 / 100, *(end / 100 for end in f1_interval(evaluation)))

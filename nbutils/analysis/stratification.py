@@ -107,9 +107,8 @@ def box_table(strata: pd.DataFrame, value: str = "mean of notes") -> pd.DataFram
         inside = values[~outside]
         quartiles = dict(zip(("25 %", "median", "75 %"), values.quantile([0.25, 0.5, 0.75]), strict=True))
         named = ", ".join(f"{name} ({v:.1f})" for name, v in values[outside].items()) or "—"
-        rows[system, by] = {"SD": values.std(), "whisker from": inside.min(), **quartiles} | {
-            "whisker to": inside.max(), "outliers": named
-        }  # fmt: skip
+        box = {"SD": values.std(), "whisker from": inside.min()} | quartiles | {"whisker to": inside.max()}
+        rows[system, by] = box | {"outliers": named}
     table = pd.DataFrame(rows).T.rename_axis(["system", "by"])
     return table.astype(dict.fromkeys(table.columns.drop("outliers"), float))
 

@@ -187,7 +187,7 @@ def scores_by_label(gold: Iterable[Document], predicted: Iterable[Prediction]) -
     """Exact scores of each label; their sum is the score of all labels together, since no match joins two labels."""
     scores: dict[str, Scores] = {}
     for document, prediction in pair(gold, predicted):
-        for label in {e.label for e in (*document.entities, *prediction.entities)}:
+        for label in sorted({e.label for e in (*document.entities, *prediction.entities)}):
             right, marked = ([e for e in side.entities if e.label == label] for side in (document, prediction))
             scores[label] = scores.get(label, NOTHING) + exact_document(right, marked)
     return scores

@@ -90,22 +90,19 @@ def curve_table(study: Study, corpora: Mapping[str, Corpus], counts: pd.DataFram
         lost = of_ways[INSIDE, 0] - of_ways[SOURCE, 0]
         for (way, notes), f1 in of_ways.items():
             gain = f1 - of_ways[SOURCE, 0]
-            bought = {GAIN: gain[0], "gain, 95 %": f"[{_low(gain):+.1f}, {_high(gain):+.1f}]",
+            low, high = _ends(gain)
+            bought = {GAIN: gain[0], "gain, 95 %": f"[{low:+.1f}, {high:+.1f}]",
                       BOUGHT: 100 * gain[0] / lost[0] if lost[0] > 0 else math.nan}  # fmt: skip
             none = {GAIN: math.nan, "gain, 95 %": "—", BOUGHT: math.nan}
             rows.append({"system": system, "way": way, "notes": notes, "F1 (%)": f1[0]}
-                        | dict(zip(ENDS, (_low(f1), _high(f1)), strict=True))
+                        | dict(zip(ENDS, _ends(f1), strict=True))
                         | (none if way in (INSIDE, SOURCE) else bought))  # fmt: skip
     keys = ["system", "way", "notes"]
     return pd.DataFrame(rows, columns=None if rows else keys).set_index(keys)
 
 
-def _low(values: np.ndarray) -> float:
-    return float(np.nanquantile(values[1:], 0.025, method="inverted_cdf"))
-
-
-def _high(values: np.ndarray) -> float:
-    return float(np.nanquantile(values[1:], 0.975, method="inverted_cdf"))
+def _ends(values: np.ndarray) -> list[float]:
+    return np.nanquantile(values[1:], [0.025, 0.975], method="inverted_cdf").tolist()
 
 
 # --- until half of the loss is bought back ----------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from nbutils.privacy import shown
 from nbutils.scoring.evaluation import Evaluation, counts_of
 from nbutils.scoring.intervals import f1_interval
 from nbutils.scoring.resampling import draw
-from nbutils.scoring.spans import Scores, exact_document, partial_document
+from nbutils.scoring.spans import NOTHING, Scores, exact_document, partial_document
 from nbutils.study.corpora import open_annotators
 from nbutils.study.file import Study
 
@@ -63,24 +63,15 @@ def _table(pairs: Pairs, each: dict[str, list[Scores]], cluster: Sequence[str] |
     that either marked, and what share of each annotator's entities the other has; "—" (nan) without any entity."""
     documents, rows = tuple(first for first, _ in pairs), {}
     for name, scores in each.items():
-        total = sum(scores, Scores(0, 0, 0, 0))
+        total = sum(scores, NOTHING)
         evaluation = Evaluation(documents, counts_of(scores)[None], cluster=cluster)
         matched, first, second = int(total.matched_gold), total.n_gold, total.n_predicted
-        rows[name] = {
-            "entities of first": first,
-            "entities of second": second,
-            "matched": matched,
-            "F1": evaluation.f1 / 100,
-            **dict(zip(INTERVAL, (end / 100 for end in f1_interval(evaluation)), strict=True)),
-            "Jaccard": _over(matched, first + second - matched),
-            "share of first's": _over(matched, first),
-            "share of second's": _over(matched, second),
-        }
-    return pd.DataFrame(rows).T.astype({"entities of first": int, "entities of second": int, "matched": int})
-
-
-def _over(matched: int, of: int) -> float:
-    return matched / of if of else float("nan")
+        rows[name] = (first, second, matched, evaluation.f1 / 100, *(end / 100 for end in f1_interval(evaluation)))
+    columns = ["entities of first", "entities of second", "matched", "F1", *INTERVAL]
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+    first, second, matched = (table[column] for column in columns[:3])
+    shares = {"Jaccard": first + second - matched, "share of first's": first, "share of second's": second}
+    return table.assign(**{share: matched / of for share, of in shares.items()})
 
 
 def as_the_paper_prints_it(table: pd.DataFrame) -> pd.DataFrame:
@@ -92,14 +83,10 @@ def as_the_paper_prints_it(table: pd.DataFrame) -> pd.DataFrame:
     either = table["entities of first"] + table["entities of second"] - table["matched"]
     over = {"over the first's": table["entities of first"], "over the second's": table["entities of second"],
             "over all that either marked": either}  # fmt: skip
-    return pd.DataFrame(
-        {name: [_ratio(m, n) for m, n in zip(table["matched"], of, strict=True)] for name, of in over.items()},
-        index=table.index,
-    )
-
-
-def _ratio(matched: int, of: int) -> str:
-    return f"{matched}/{of} = {matched / of:.2f}" if of else f"{matched}/{of}"
+    return pd.DataFrame({
+        name: [f"{m}/{n} = {m / n:.2f}" if n else f"{m}/{n}" for m, n in zip(table["matched"], of, strict=True)]
+        for name, of in over.items()
+    }, index=table.index)  # fmt: skip
 
 
 # --- certainty -------------------------------------------------------------------------------------------------------
@@ -193,17 +180,9 @@ def disagreements(pairs: Pairs) -> pd.DataFrame:
                     continue
                 there = [o for o in sorted(other.entities) if o.start < e.end and e.start < o.end]
                 what = "certainty" if e.key in others else "boundary" if there else "only one"
-                rows.append(
-                    {
-                        "document": own.id,
-                        "what": what,
-                        "marked by": who,
-                        "entity": own.surface(e),
-                        "certainty": _certainty(e),
-                        "the other has": " | ".join(f"{other.surface(o)} ({_certainty(o)})" for o in there),
-                        "line": " ".join(own.text[a:b] for a, b in lines(own.text) if a < e.end and e.start < b),
-                    }
-                )
+                has = " | ".join(f"{other.surface(o)} ({_certainty(o)})" for o in there)
+                line = " ".join(own.text[a:b] for a, b in lines(own.text) if a < e.end and e.start < b)
+                rows.append((own.id, what, who, own.surface(e), _certainty(e), has, line))
     return pd.DataFrame(rows, columns=["document", "what", "marked by", "entity", "certainty", "the other has", "line"])
 
 

@@ -55,16 +55,13 @@ def calibration_table(
         sums = some.assign(over=some["score"] - some["correct"]).groupby("document")["over"].agg(["sum", "size"])
         over, n = (weights @ sums[column].reindex(ids, fill_value=0).to_numpy(float) for column in ("sum", "size"))
         low, high = np.quantile(100 * over[n > 0] / n[n > 0], [0.025, 0.975])
-        rows[key] = {
-            "entities a run": round(means[0]),
-            "precision (%)": 100 * means[1],
-            "mean probability (%)": 100 * means[2],
-            "too certain by (points)": 100 * (means[2] - means[1]),
-            **dict(zip(INTERVAL, (low, high), strict=True)),
-            "Brier score": means[3],
-            "calibration error (points)": 100 * means[4],
-            "area under risk (%)": 100 * means[5],
-        }
+        rows[key] = (
+            {"entities a run": round(means[0]), "precision (%)": 100 * means[1], "mean probability (%)": 100 * means[2]}
+            | {"too certain by (points)": 100 * (means[2] - means[1])}
+            | dict(zip(INTERVAL, (low, high), strict=True))
+            | {"Brier score": means[3], "calibration error (points)": 100 * means[4]}
+            | {"area under risk (%)": 100 * means[5]}
+        )
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(KEYS)
 
 

@@ -6,25 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from nbutils.analysis.generalisation import (
-    COUNTS,
-    Kept,
-    first_notes,
-    fit_functions,
-    fold_counts,
-    kept_in,
-    kept_or_computed,
-    made_from,
-)
-from nbutils.analysis.significance import INTERVAL
-from nbutils.corpus import Corpus, Document, Prediction
+from nbutils.analysis import generalisation
+from nbutils.analysis.generalisation import COUNTS, Kept, evaluation_of, kept_or_computed
+from nbutils.corpus import Corpus, Prediction
 from nbutils.corpus.splits import Fold, leave_out
 from nbutils.privacy import NAMES, shown_id
-from nbutils.scoring.evaluation import Evaluation
 from nbutils.scoring.intervals import contrast
 from nbutils.scoring.spans import exact_document
 from nbutils.study.file import Study
@@ -38,10 +27,9 @@ def of_study(
     study: Study, corpora: Mapping[str, Corpus], target: str, source: str, folder: str | Path, *, compute: bool = False
 ) -> pd.DataFrame:
     """`choosing_table` for two corpora of a study: read where they were kept, or computed (minutes)."""
-    kept = kept_in(folder, study.name, f"choosing-{target}.csv")
-    return choosing_table(
-        choosing_counts(corpora[target], corpora[source], labels=study.types, kept=kept, compute=compute)
-    )
+    kept = generalisation.kept_in(folder, study.name, f"choosing-{target}.csv")
+    counts = choosing_counts(corpora[target], corpora[source], labels=study.types, kept=kept, compute=compute)
+    return choosing_table(counts)
 
 
 def choosing_counts(
@@ -70,8 +58,8 @@ def choosing_counts(
     asked = ["choosing", list(labels), list(notes), repeats, source_entities, iterations]
 
     def rows() -> pd.DataFrame:
-        fits = {"CRF": fit_functions(labels, iterations)["CRF"]}
-        part = first_notes(source, source_entities)
+        fits = {"CRF": generalisation.fit_functions(labels, iterations)["CRF"]}
+        part = generalisation.first_notes(source, source_entities)
         tagger = fits["CRF"](part.documents)
         tables = []
         for repeat in tqdm(range(repeats), disable=not progress, desc="choosing", unit="repeat"):
@@ -84,12 +72,12 @@ def choosing_counts(
                     chosen = tuple(d for d in pool if d.id in order[:k])
                     both = replace(part, documents=(*part.documents, *chosen))
                     folds[f"{way}|{k}"] = [Fold({}, both, test)]
-            tables.append(fold_counts(folds, fits, progress=False).assign(repeat=repeat))
+            tables.append(generalisation.fold_counts(folds, fits, progress=False).assign(repeat=repeat))
         all_rows = pd.concat(tables, ignore_index=True)
         all_rows[["regime", "notes"]] = all_rows["regime"].str.split("|", expand=True)
         return all_rows.drop(columns=["tagger", *COUNTS[3:]]).astype({"notes": int})
 
-    return kept_or_computed(kept, made_from([target, source], asked), rows, compute=compute)
+    return kept_or_computed(kept, generalisation.made_from([target, source], asked), rows, compute=compute)
 
 
 def pool_and_test(target: Corpus, repeat: int) -> tuple[Corpus, Corpus]:
@@ -108,31 +96,17 @@ def choosing_table(counts: pd.DataFrame) -> pd.DataFrame:
     """
     if counts.empty:
         return pd.DataFrame()
-    alone = _evaluation(counts[counts["regime"] == SOURCE])
+    alone = evaluation_of(counts[counts["regime"] == SOURCE])
     rows = []
     for k, some in counts[counts["notes"] > 0].groupby("notes"):
-        drawn, chosen = (_evaluation(some[some["regime"] == way]) for way in ("random", "expected"))
+        drawn, chosen = (evaluation_of(some[some["regime"] == way]) for way in ("random", "expected"))
         gain = contrast([(1, chosen), (-1, drawn)])
-        low_high = gain.interval(trainings=len(drawn.counts) > 1)
+        low, high = gain.interval(trainings=len(drawn.counts) > 1)
         rows.append(
             {"notes": k, f"{SOURCE}: F1 (%)": alone.f1, "drawn: F1 (%)": drawn.f1, "chosen: F1 (%)": chosen.f1}
-            | {"choosing adds (points)": gain.value}
-            | dict(zip(INTERVAL, low_high, strict=True))
+            | {"choosing adds (points)": gain.value, "from": low, "to": high}
         )
-    return pd.DataFrame(rows).set_index("notes").rename(columns={INTERVAL[0]: "from", INTERVAL[1]: "to"})
-
-
-def _evaluation(rows: pd.DataFrame) -> Evaluation:
-    """Counts by repeat and note; a note counts for nothing in a repeat that does not test it."""
-    ids = sorted(set(rows["document"]))
-    place = {id: n for n, id in enumerate(ids)}
-    repeats = sorted(set(rows["repeat"]))
-    counts = np.zeros((len(repeats), len(ids), 3))
-    for row in rows.to_dict("records"):
-        counts[repeats.index(row["repeat"]), place[row["document"]]] = [row[key] for key in COUNTS[:3]]
-    keys = [key for key in NAMES if key in rows]
-    facts = {row["document"]: {key: row[key] for key in keys} for row in rows.to_dict("records")}
-    return Evaluation(tuple(Document(id, "", meta=facts[id]) for id in ids), counts)
+    return pd.DataFrame(rows).set_index("notes")
 
 
 def verdict(table: pd.DataFrame) -> str:

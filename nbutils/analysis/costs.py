@@ -38,9 +38,8 @@ def cost_table(results: Results, scores: pd.DataFrame) -> pd.DataFrame:
         if key not in f1.index:
             continue
         record = run.record
-        seconds = np.array(record.get("latency", {}).get("seconds", []), dtype=float)
-        characters = sum(record.get("latency", {}).get("characters", []))
-        tokens = record.get("tokens", {})
+        latency, tokens = record.get("latency", {}), record.get("tokens", {})
+        seconds, characters = np.array(latency.get("seconds", []), dtype=float), sum(latency.get("characters", []))
         n_notes = tokens.get("notes", np.nan)
         machine = f"{record.get('device', '?')}, {record.get('threads', '?')} threads"
         elsewhere = "predictions" in record  # its own time and memory are not known here
@@ -152,10 +151,9 @@ def floor_table(parameters: float, bytes_each: float, gpu: Gpu, note: NoteShape,
         batches: notes that share a pass.
         notes: how many to tag in all.
     """
-    passes = {
-        "one token at a time": (note.answer, note.prompt + note.answer),
-        "copy decoding": _copy_decoding(note, window),
-    }
+    at_once = note.prompt + note.answer
+    copied = float(2 * note.entities + np.ceil(note.answer / window) + 1)
+    passes = {"one token at a time": (note.answer, at_once), "copy decoding": (copied, at_once + copied * window)}
     rows = []
     for way, (n_passes, n_tokens) in passes.items():
         for batch in batches:
@@ -170,8 +168,3 @@ def floor_table(parameters: float, bytes_each: float, gpu: Gpu, note: NoteShape,
                 f"price for {notes:,.0f} notes": seconds * notes / 3600 * gpu.price,
             })  # fmt: skip
     return pd.DataFrame(rows).set_index(["way", "batch"])
-
-
-def _copy_decoding(note: NoteShape, window: int) -> tuple[float, float]:
-    n_passes = 2 * note.entities + np.ceil(note.answer / window) + 1
-    return float(n_passes), float(note.prompt + note.answer + n_passes * window)

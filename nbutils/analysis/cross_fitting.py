@@ -16,17 +16,8 @@ from tempfile import TemporaryDirectory
 
 import pandas as pd
 
-from nbutils.analysis.generalisation import (
-    Fit,
-    Kept,
-    evaluation_of,
-    fold_counts,
-    group_counts,
-    kept_in,
-    kept_or_computed,
-    made_from,
-    same_size,
-)
+from nbutils.analysis import generalisation
+from nbutils.analysis.generalisation import Fit, Kept, evaluation_of, kept_or_computed
 from nbutils.analysis.significance import INTERVAL
 from nbutils.corpus import Corpus, Document
 from nbutils.corpus.splits import Fold, leave_out, random_folds
@@ -53,9 +44,9 @@ def folds(
     near = list(random_folds(target, n_folds, seed=seed))
     far = [Fold({}, source, target)]
     cut = {NEAR_CUT: near, FAR_CUT: far}
-    if keys := group_counts(target, n_groups):
+    if keys := generalisation.group_counts(target, n_groups):
         cut[APART] = list(leave_out(target, *keys, n_groups=min(keys.values()), seed=seed))
-    return {NEAR: near, FAR: far} | same_size(cut, seed=seed)
+    return {NEAR: near, FAR: far} | generalisation.same_size(cut, seed=seed)
 
 # Settings that came later, at their defaults: what was computed before them is still what is asked for.
 NEWER = (("dictionary", None), ("hints", 20))
@@ -88,38 +79,27 @@ def counts(
     With `compute=False` what was not kept is not trained, and the table is empty. `fit` replaces the study's own.
     """
     title = study.systems[system].title
-    values = {
-        key: str(value)
-        for key, value in asdict(settings(study, study.systems[system], target)).items()
-        if key != "model" and (key, value) not in NEWER
-    }
-    asked = [
-        "like for like",
-        values,
-        study.tiny.get(tiny_kinds(study, system)[0], {}) if tiny_kinds(study, system) else {},
-        seed,
-    ]
-    fits = {title: fit or (lambda documents: fit_system(study, system, documents, seed=seed))}
-    return kept_or_computed(
-        kept,
-        made_from([corpora[target], corpora[source]], asked),
-        lambda: fold_counts(folds(corpora[target], corpora[source], seed=seed), fits, progress=progress),
-        compute=compute,
-    )
+    values = asdict(settings(study, study.systems[system], target))
+    values = {key: str(value) for key, value in values.items() if key != "model" and (key, value) not in NEWER}
+    tiny = next((study.tiny.get(kind, {}) for kind in tiny_kinds(study, system)), {})
+    made_from = generalisation.made_from([corpora[target], corpora[source]], ["like for like", values, tiny, seed])
+
+    def rows() -> pd.DataFrame:
+        fits = {title: fit or (lambda documents: fit_system(study, system, documents, seed=seed))}
+        of_target = folds(corpora[target], corpora[source], seed=seed)
+        return generalisation.fold_counts(of_target, fits, progress=progress)
+
+    return kept_or_computed(kept, made_from, rows, compute=compute)
 
 
 def of_systems(
-    study: Study,
-    corpora: Mapping[str, Corpus],
-    target: str,
-    source: str,
-    folder: str | Path,
-    compute: Iterable[str] = (),
-) -> pd.DataFrame:
+    study: Study, corpora: Mapping[str, Corpus], target: str, source: str,
+    folder: str | Path, compute: Iterable[str] = (),
+) -> pd.DataFrame:  # fmt: skip
     """The counts of every system whose results lie in the folder of runs; those in `compute` are trained if need be."""
     tables = []
     for name in study.systems:
-        kept = kept_in(folder, study.name, f"like-for-like-{target}-{name}.csv")
+        kept = generalisation.kept_in(folder, study.name, f"like-for-like-{target}-{name}.csv")
         tables.append(counts(study, corpora, target, source, name, kept=kept, compute=name in compute))
     tables = [table for table in tables if len(table)]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["tagger", "regime"])

@@ -74,10 +74,7 @@ _NORMAL_AFTER = re.compile(rf"[\s、,:・]{{0,2}}(?:所見)?[はもがに]?[\s�
 
 
 def false_positive_kind(
-    entity: Entity,
-    document: Document,
-    predicted: Sequence[Entity],
-    left_out: Sequence[Entity] = (),
+    entity: Entity, document: Document, predicted: Sequence[Entity], left_out: Sequence[Entity] = ()
 ) -> str:
     """The kind of a predicted entity that is no gold entity of the document. The first rule that holds decides.
 
@@ -204,11 +201,8 @@ def on_document(
 def distinct(rows: pd.DataFrame) -> pd.DataFrame:
     """Each error of a system once, however many of its seeds make it, systems by turns, so the first page shows all."""
     once = rows.drop_duplicates(["system", "side", "kind", "document", "start", "end", "label"])
-    return (
-        once.assign(turn=once.groupby("system", sort=False).cumcount())
-        .sort_values("turn", kind="stable")
-        .drop(columns="turn")
-    )
+    turn = once.groupby("system", sort=False).cumcount()
+    return once.iloc[turn.argsort(kind="stable")]
 
 
 def runs_of(results: Results, train: str) -> Counter[str]:
@@ -239,27 +233,14 @@ def examples(study: Study, rows: pd.DataFrame, side: str = FALSE_POSITIVE, n: in
     chosen["length"] = chosen["line"].str.len()
     order = {name: k for k, name in enumerate((*study.systems, *KINDS[side]))}
     chosen["of system"], chosen["of kind"] = chosen["system"].map(order), chosen["kind"].map(order)
-    chosen = chosen.drop_duplicates(place).sort_values(
-        ["of system", "of kind", "seeds", "length", "document", "start"],
-        ascending=[True, True, False, True, True, True],
-    )
-    chosen = chosen.groupby(["of system", "of kind"], sort=False).head(n)
-    table = pd.DataFrame(
-        {
-            "system": [study.systems[name].title for name in chosen["system"]],
-            "kind": chosen["kind"].to_list(),
-            "sentence": chosen["line"].to_list(),
-            "prediction": [
-                _names(line, spans) for line, spans in zip(chosen["line"], chosen["predicted"], strict=True)
-            ],
-            "gold annotation": [
-                _names(line, spans) for line, spans in zip(chosen["line"], chosen["gold"], strict=True)
-            ],
-            "document": chosen["document"].to_list(),
-            "seeds": chosen["seeds"].to_list(),
-        }
-    )
-    return table.set_index(["system", "kind"])
+    keys = ["of system", "of kind", "seeds", "length", "document", "start"]
+    chosen = chosen.drop_duplicates(place).sort_values(keys, ascending=[key != "seeds" for key in keys])
+    chosen = chosen.groupby(["of system", "of kind"], sort=False).head(n).rename(columns={"line": "sentence"})
+    chosen["system"] = [study.systems[name].title for name in chosen["system"]]
+    for column, spans in (("prediction", "predicted"), ("gold annotation", "gold")):
+        chosen[column] = [_names(line, s) for line, s in zip(chosen["sentence"], chosen[spans], strict=True)]
+    columns = ["sentence", "prediction", "gold annotation", "document", "seeds"]
+    return chosen.set_index(["system", "kind"])[columns]
 
 
 def _border_kind(entity: Entity, gold: Sequence[Entity], predicted: Sequence[Entity], *, is_gold: bool) -> str | None:

@@ -28,37 +28,26 @@ def length_table(corpora: Iterable[Corpus]) -> pd.DataFrame:
     rows = {}
     for corpus in corpora:
         for what, lengths in (("line", line_lengths(corpus)), ("entity", entity_lengths(corpus))):
-            rows[corpus.name, what] = pd.Series(lengths, dtype=float).describe()[
-                ["count", "mean", "min", "25%", "50%", "75%", "max"]
-            ]
-    table = pd.DataFrame(rows).T
-    table.index.names = ["corpus", "length in characters of a"]
-    return table
+            rows[corpus.name, what] = pd.Series(lengths, dtype=float).describe().drop("std")
+    return pd.DataFrame(rows).T.rename_axis(["corpus", "length in characters of a"])
 
 
 def overlap_table(corpora: Mapping[str, Corpus]) -> pd.DataFrame:
     """For each ordered pair of corpora, the share of entity mentions of the second unseen in the first."""
-    rows = [
-        {"trained on": a, "tested on": b, "unseen-entity rate": unseen_rate(corpora[a], corpora[b])}
-        for a, b in permutations(corpora, 2)
-    ]
-    return pd.DataFrame(rows, columns=["trained on", "tested on", "unseen-entity rate"]).set_index(
-        ["trained on", "tested on"]
-    )
+    keys = ["trained on", "tested on"]
+    rows = [(a, b, unseen_rate(corpora[a], corpora[b])) for a, b in permutations(corpora, 2)]
+    return pd.DataFrame(rows, columns=[*keys, "unseen-entity rate"]).set_index(keys)
 
 
 def vocabulary_overlap(corpora: Mapping[str, Corpus]) -> pd.DataFrame:
     """For each ordered pair, the share of character and bigram tokens of the second that the first has at all."""
     grams = {name: (_grams(c, 1), _grams(c, 2)) for name, c in corpora.items()}
-    shares = {"characters, share known": 0, "character bigrams, share known": 1}
     rows = []
     for a, b in permutations(corpora, 2):
-        row = {"known in": a, "text of": b}
-        for column, n in shares.items():
-            known = set(grams[a][n])
-            row[column] = sum(g in known for g in grams[b][n]) / max(len(grams[b][n]), 1)
-        rows.append(row)
-    return pd.DataFrame(rows, columns=["known in", "text of", *shares]).set_index(["known in", "text of"])
+        known = [(set(first), second) for first, second in zip(grams[a], grams[b], strict=True)]
+        rows.append((a, b, *(sum(g in first for g in second) / max(len(second), 1) for first, second in known)))
+    keys, shares = ["known in", "text of"], ["characters, share known", "character bigrams, share known"]
+    return pd.DataFrame(rows, columns=[*keys, *shares]).set_index(keys)
 
 
 def _grams(corpus: Corpus, n: int) -> list[str]:
@@ -73,17 +62,11 @@ def statistics(corpora: Iterable[Corpus]) -> pd.DataFrame:
         surfaces = [d.surface(e) for d in corpus for e in d.entities]
         n_lines = sum(len(lines(d.text)) for d in corpus)
         rows.append(
-            {
-                "corpus": corpus.name,
-                "documents": len(corpus),
-                "lines": n_lines,
-                "characters": sum(len(d.text) for d in corpus),
-                "entities": len(surfaces),
-                "entities per document": len(surfaces) / max(len(corpus), 1),
-                "entities per line": len(surfaces) / max(n_lines, 1),
-                "distinct surfaces": len(set(surfaces)),
-                "mean entity length (characters)": sum(map(len, surfaces)) / max(len(surfaces), 1),
-            }
+            {"corpus": corpus.name, "documents": len(corpus), "lines": n_lines}
+            | {"characters": sum(len(d.text) for d in corpus), "entities": len(surfaces)}
+            | {"entities per document": len(surfaces) / max(len(corpus), 1)}
+            | {"entities per line": len(surfaces) / max(n_lines, 1), "distinct surfaces": len(set(surfaces))}
+            | {"mean entity length (characters)": sum(map(len, surfaces)) / max(len(surfaces), 1)}
         )
     return pd.DataFrame(rows).set_index("corpus")
 
@@ -104,7 +87,7 @@ def top_entities(corpus: Corpus, by: str = "case", n: int = 3) -> pd.DataFrame:
         titles.setdefault(group, document.meta.get("title", ""))
         groups.setdefault(group, Counter()).update(document.surface(e) for e in document.entities)
     rows = [
-        {by: group, "title": titles[group], "entity": surface, "frequency (n)": count}
+        (group, titles[group], surface, count)
         for group in sorted(groups)
         for surface, count in sorted(groups[group].items(), key=lambda item: (-item[1], item[0]))[:n]
     ]

@@ -77,13 +77,11 @@ def group_counts(corpus: Corpus, n_groups: int) -> dict[str, int]:
 def same_size(folds: Mapping[str, Sequence[Fold]], *, seed: int = 0) -> dict[str, list[Fold]]:
     """The folds with every training part cut to about the entities of the smallest."""
     n_entities = min(count_entities(fold.train) for some in folds.values() for fold in some)
-    return {
-        name: [
-            replace(fold, train=first_notes(fold.train, n_entities, seed=1000 * seed + k))
-            for k, fold in enumerate(some)
-        ]
-        for name, some in folds.items()
-    }
+
+    def cut(fold: Fold, k: int) -> Fold:
+        return replace(fold, train=first_notes(fold.train, n_entities, seed=1000 * seed + k))
+
+    return {name: [cut(fold, k) for k, fold in enumerate(some)] for name, some in folds.items()}
 
 
 def overlap_table(folds: Mapping[str, Sequence[Fold]]) -> pd.DataFrame:
@@ -122,14 +120,13 @@ def regime_counts(
     With `kept` the rows are read from the first of these files that was made from the same notes and settings; if there
     is none, they are computed and written to the last one.
     """
+
+    def compute() -> pd.DataFrame:
+        folds = regimes(target, source, n_groups=n_groups, seed=seed)
+        return fold_counts(folds, fit_functions(labels, iterations), progress=progress)
+
     asked = ["regimes", list(labels), n_groups, iterations, seed]
-    return kept_or_computed(
-        kept,
-        made_from([target, source], asked),
-        lambda: fold_counts(
-            regimes(target, source, n_groups=n_groups, seed=seed), fit_functions(labels, iterations), progress=progress
-        ),
-    )
+    return kept_or_computed(kept, made_from([target, source], asked), compute)
 
 
 def fold_counts(folds: Mapping[str, Sequence[Fold]], fits: Mapping[str, Fit], *, progress: bool = True) -> pd.DataFrame:
@@ -151,17 +148,11 @@ def _note_counts(fold: Fold, predictions: Iterable[Prediction]) -> Iterator[dict
     for document in fold.test:
         seen = tuple(e for e in document.entities if document.surface(e) in known)
         scores = exact_document(document.entities, marked[document.id])
-        yield {
-            "document": document.id,
-            **{key: document.meta[key] for key in GROUPS if document.meta.get(key)},
-            "matched": int(scores.matched_gold),
-            "n_predicted": scores.n_predicted,
-            "n_gold": scores.n_gold,
-            "matched_seen": int(exact_document(seen, marked[document.id]).matched_gold),
-            "n_gold_seen": len({e.key for e in seen}),
-            "train_notes": len(fold.train),
-            "train_entities": count_entities(fold.train),
-        }
+        of_seen = exact_document(seen, marked[document.id])
+        numbers = (scores.matched_gold, scores.n_predicted, scores.n_gold, of_seen.matched_gold, of_seen.n_gold,
+                   len(fold.train), count_entities(fold.train))  # fmt: skip
+        facts = {key: document.meta[key] for key in GROUPS if document.meta.get(key)}
+        yield {"document": document.id} | facts | dict(zip(COUNTS, numbers, strict=True))
 
 
 # --- scores and the gap ----------------------------------------------------------------------------------------------
@@ -179,19 +170,12 @@ def regime_table(counts: pd.DataFrame) -> pd.DataFrame:
         total = some[COUNTS[:5]].sum()
         unseen = total["n_gold"] - total["n_gold_seen"]
         rows.append(
-            {
-                "tagger": tagger,
-                "regime": regime,
-                "training notes": some["train_notes"].mean(),
-                "training entities": some["train_entities"].mean(),
-                "F1 (%)": evaluation.f1,
-            }
+            {"tagger": tagger, "regime": regime, "training notes": some["train_notes"].mean()}
+            | {"training entities": some["train_entities"].mean(), "F1 (%)": evaluation.f1}
             | dict(zip(INTERVAL, f1_interval(evaluation), strict=True))
-            | {
-                "seen (%)": 100 * total["n_gold_seen"] / max(total["n_gold"], 1),
-                "recall, seen (%)": 100 * total["matched_seen"] / max(total["n_gold_seen"], 1),
-                "recall, unseen (%)": 100 * (total["matched"] - total["matched_seen"]) / max(unseen, 1),
-            }
+            | {"seen (%)": 100 * total["n_gold_seen"] / max(total["n_gold"], 1)}
+            | {"recall, seen (%)": 100 * total["matched_seen"] / max(total["n_gold_seen"], 1)}
+            | {"recall, unseen (%)": 100 * (total["matched"] - total["matched_seen"]) / max(unseen, 1)}
         )
     return pd.DataFrame(rows).set_index(["tagger", "regime"])
 
@@ -218,14 +202,19 @@ def gap_table(counts: pd.DataFrame) -> pd.DataFrame:
 
 
 def evaluation_of(notes: pd.DataFrame) -> Evaluation:
-    """The counts of one tagger under one regime, in the form that `intervals` compares."""
-    notes = notes.sort_values("document")
+    """The counts of one tagger under one regime, in the form that `intervals` compares.
+
+    Repeats, if there are any, stand where trainings stand elsewhere; a note counts for nothing in one without it.
+    """
+    of_repeats = notes if "repeat" in notes else notes.assign(repeat=0)
+    counts = [of_repeats.pivot(index="repeat", columns="document", values=c).fillna(0) for c in COUNTS[:3]]
+    rows = notes.drop_duplicates("document").sort_values("document")
     keys = [key for key in GROUPS if key in notes]
     documents = tuple(
         Document(row["document"], "", meta={key: row[key] for key in keys if row[key] and row[key] == row[key]})
-        for row in notes.to_dict("records")
+        for row in rows.to_dict("records")
     )
-    return Evaluation(documents, notes[COUNTS[:3]].to_numpy(float)[None])
+    return Evaluation(documents, np.stack(counts, axis=-1).astype(float))
 
 
 # --- learning curves -------------------------------------------------------------------------------------------------
@@ -264,19 +253,10 @@ def learning_curves(
             for tagger, fit in fit_functions(labels, iterations).items():
                 fitted = fit(part.documents)
                 for evaluate, corpus in test.items():
-                    rows.append(
-                        {
-                            "tagger": tagger,
-                            "train": name,
-                            "evaluate": evaluate,
-                            "size": size,
-                            "draw": draw,
-                            "train_notes": len(part),
-                            "train_entities": count_entities(part),
-                            "f1": 100 * exact_scores(corpus, fitted.predict(corpus)).f1,
-                        }
-                    )
-        return pd.DataFrame(rows)
+                    f1 = 100 * exact_scores(corpus, fitted.predict(corpus)).f1
+                    rows.append((tagger, name, evaluate, size, draw, len(part), count_entities(part), f1))
+        columns = ["tagger", "train", "evaluate", "size", "draw", "train_notes", "train_entities", "f1"]
+        return pd.DataFrame(rows, columns=columns)
 
     asked = ["curves", list(train), list(test), list(labels), list(sizes), draws, iterations]
     return kept_or_computed(kept, made_from([*train.values(), *test.values()], asked), compute)

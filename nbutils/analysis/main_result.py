@@ -15,26 +15,15 @@ import pandas as pd
 from nbutils.analysis import significance
 from nbutils.analysis.significance import INTERVAL, WIDER, Evaluated
 from nbutils.files import written_whole
-from nbutils.scoring.spans import (
-    FREQUENCIES,
-    PARTIAL_MODES,
-    Scores,
-    carry_certainty,
-    certainty_scores,
-    exact_scores,
-    moved_at_random,
-    partial_scores,
-    scores_by_frequency,
-    scores_by_label,
-)
+from nbutils.scoring import spans
+from nbutils.scoring.spans import NOTHING, Scores, exact_scores, partial_scores
 from nbutils.study.file import Study
 from nbutils.study.results import Results, Scored
 from nbutils.study.runs import figure_folder
 
-NOTHING = Scores(0, 0, 0, 0)
 KEY = ["system", "train", "evaluate"]
 SEEN = "seen (all but unseen)"
-PLACE = ["system", "train", "evaluate", "setting", "seed"]
+PLACE = [*KEY, "setting", "seed"]
 MEASURES = ["precision", "recall", "f1", "n_gold", "n_predicted"]
 
 
@@ -104,7 +93,7 @@ def score_by_type(results: Results) -> pd.DataFrame:
     """One row per run, evaluation corpus and type of the study, as `score_runs`; the counts of a type may be 0."""
     rows = []
     for scored in results.scored():
-        by_label = scores_by_label(scored.gold, scored.predicted)
+        by_label = spans.scores_by_label(scored.gold, scored.predicted)
         for kind in results.study.types:
             rows.append(scored.place | {"type": kind} | _in_percent(by_label.get(kind, NOTHING)))
     return pd.DataFrame(rows, columns=[*PLACE, "type", *MEASURES])
@@ -118,8 +107,8 @@ def score_certainty(results: Results) -> pd.DataFrame:
     rows = []
     for scored in results.scored():
         predicted = scored.predicted
-        if results.study.certainty_in_type or carry_certainty(predicted):
-            plain, exact = certainty_scores(scored.gold, predicted)
+        if results.study.certainty_in_type or spans.carry_certainty(predicted):
+            plain, exact = spans.certainty_scores(scored.gold, predicted)
             right = exact.matched_gold / plain.matched_gold if plain.matched_gold else math.nan
             rows.append(scored.place | {"plain": 100 * plain.f1, "certainty": 100 * exact.f1, "right": 100 * right})
     return pd.DataFrame(rows, columns=[*PLACE, "plain", "certainty", "right"])
@@ -135,14 +124,15 @@ def partial_table(results: Results, *, draws: int = 2, seed: int = 0) -> pd.Data
     for scored in results.scored():
         gold, predicted = scored.gold, scored.predicted
         row = _titled(scored) | {"exact (%)": 100 * exact_scores(gold, predicted).f1}
-        row |= {f"{mode} (%)": 100 * partial_scores(gold, predicted, mode).f1 for mode in PARTIAL_MODES}
+        row |= {f"{mode} (%)": 100 * partial_scores(gold, predicted, mode).f1 for mode in spans.PARTIAL_MODES}
         documents, rng = {d.id: d for d in gold}, np.random.default_rng([seed, scored.run.seed])
         for mode in ("overlap", "any"):
-            guessed = [
-                [replace(p, entities=moved_at_random(documents[p.document_id], p.entities, rng)) for p in predicted]
-                for _ in range(draws)
-            ]
-            row[f"{mode} by chance (%)"] = 100 * float(np.mean([partial_scores(gold, g, mode).f1 for g in guessed]))
+            f1 = []
+            for _ in range(draws):
+                places = [spans.moved_at_random(documents[p.document_id], p.entities, rng) for p in predicted]
+                guessed = [replace(p, entities=moved) for p, moved in zip(predicted, places, strict=True)]
+                f1.append(partial_scores(gold, guessed, mode).f1)
+            row[f"{mode} by chance (%)"] = 100 * float(np.mean(f1))
         rows.append(row)
     return pd.DataFrame(rows).groupby(KEY, sort=False).mean() if rows else pd.DataFrame()
 
@@ -155,15 +145,12 @@ def frequency_table(results: Results) -> pd.DataFrame:
     """
     rows = []
     for scored in results.scored():
-        by_class = scores_by_frequency(scored.gold, scored.predicted, results.training_part(scored.run.train))
+        by_class = spans.scores_by_frequency(scored.gold, scored.predicted, results.training_part(scored.run.train))
         by_class[SEEN] = sum((s for name, s in by_class.items() if name != "unseen"), NOTHING)
-        for frequency in ("unseen", SEEN, *[f for f in FREQUENCIES if f != "unseen"]):
+        for frequency in ("unseen", SEEN, *[f for f in spans.FREQUENCIES if f != "unseen"]):
             s = by_class[frequency]
-            rows.append(
-                _titled(scored)
-                | {"in training": frequency, "gold (n)": s.n_gold, "precision (%)": 100 * s.precision}
-                | {"recall (%)": 100 * s.recall, "F1 (%)": 100 * s.f1}
-            )
+            percents = {"precision (%)": 100 * s.precision, "recall (%)": 100 * s.recall, "F1 (%)": 100 * s.f1}
+            rows.append(_titled(scored) | {"in training": frequency, "gold (n)": s.n_gold} | percents)
     if not rows:
         return pd.DataFrame()
     return pd.DataFrame(rows).groupby([*KEY, "in training"], sort=False).mean().astype({"gold (n)": int})
@@ -176,13 +163,12 @@ def _titled(scored: Scored) -> dict[str, str]:
 def _in_percent(s: Scores) -> dict[str, float]:
     nothing = not s.n_gold and not s.n_predicted  # nothing to find and nothing found: no score, not a perfect one
     scores = (math.nan,) * 3 if nothing else (100 * s.precision, 100 * s.recall, 100 * s.f1)
-    values = (*scores, s.n_gold, s.n_predicted)
-    return dict(zip(MEASURES, values, strict=True))
+    return dict(zip(MEASURES, (*scores, s.n_gold, s.n_predicted), strict=True))
 
 
 def mean_sd(scores: pd.DataFrame, value: str = "f1") -> pd.DataFrame:
     """Mean and sample SD over seeds by system, train and evaluate, and the number of runs; the SD of one run is nan."""
-    grouped = scores.groupby(["system", "train", "evaluate", "setting"], sort=False)[value]
+    grouped = scores.groupby([*KEY, "setting"], sort=False)[value]
     return grouped.agg(mean="mean", sd="std", n="count").reset_index()
 
 
@@ -193,13 +179,12 @@ def main_table(study: Study, scores: pd.DataFrame, gaps: pd.DataFrame | None = N
     `gaps` (of `significance.gap_table`) it has its 95 % interval: over other trainings and other notes, or over other
     notes alone where there was one training.
     """
-    summary = mean_sd(scores).set_index(["system", "train", "evaluate"])
+    summary = mean_sd(scores).set_index(KEY)
     columns: dict[tuple[str, str], list[str]] = {}
     for train, name in study.pairings():
         kind = "ID" if name == train else "OOD"
-        columns[(f"trained on {train}", f"→{name} ({kind})")] = [
-            _cell(summary, (system, train, name)) for system in study.systems
-        ]
+        cells = [_cell(summary, (system, train, name)) for system in study.systems]
+        columns[(f"trained on {train}", f"→{name} ({kind})")] = cells
         if kind == "OOD" and train in study.evaluate:
             columns[(f"trained on {train}", f"Δ{train}→{name}")] = [
                 _difference(summary, (system, train, train), (system, train, name))
@@ -222,7 +207,7 @@ def _bounds(gaps: pd.DataFrame | None, key: tuple[str, str, str]) -> str:
 def trainings_sentence(study: Study, scores: pd.DataFrame) -> str:
     """How many trainings the means and SDs are over, and whose are one run repeated."""
     runs = scores.groupby("system")["seed"].nunique()
-    spread = scores.groupby(["system", "train", "evaluate"])["f1"].std().groupby("system").max()
+    spread = scores.groupby(KEY)["f1"].std().groupby("system").max()
     many = [s for s in study.systems if runs.get(s, 0) > 1]
     same = [study.systems[s].title for s in many if spread[s] == 0]
     counts = " or ".join(str(n) for n in sorted({int(runs[s]) for s in many}))
@@ -264,13 +249,12 @@ def certainty_table(study: Study, by_certainty: pd.DataFrame) -> pd.DataFrame:
     """Exact scores without and with the certainty, mean (SD) over seeds: a row for each setting and system."""
     columns = {"plain": "F1, span and tag (%)", "certainty": "F1, certainty too (%)",
                "right": "right certainty (% of right spans)"}  # fmt: skip
-    found = {value: mean_sd(by_certainty, value).set_index(["system", "train", "evaluate"]) for value in columns}
+    found = {value: mean_sd(by_certainty, value).set_index(KEY) for value in columns}
     keys = [(train, name, system) for train in study.train for name in study.evaluate for system in study.systems]
     keys = [k for k in keys if (k[2], k[0], k[1]) in found["plain"].index]
     rows = [[_cell(found[value], (s, train, name)) for value in columns] for train, name, s in keys]
-    index = pd.MultiIndex.from_tuples(
-        [(f"{train}→{name}", study.systems[s].title) for train, name, s in keys], names=["setting", "system"]
-    )
+    titles = [(f"{train}→{name}", study.systems[s].title) for train, name, s in keys]
+    index = pd.MultiIndex.from_tuples(titles, names=["setting", "system"])
     return pd.DataFrame(rows, index=index, columns=list(columns.values()))
 
 

@@ -65,15 +65,9 @@ def chance_table(
             n += sum(s == side and kind in BORDER_KINDS for s, kind, _ in document_errors(document, moved))
         kinds.setdefault(scored.title, []).append(n)
     touched = counted.loc[list(BORDER_KINDS)].sum()
-    rows = {
-        title: {
-            "boundary kinds": touched[title],
-            "by chance": float(np.mean(ns)),
-            f"all {side}s": counted.loc["all", title],
-        }
-        for title, ns in kinds.items()
-    }
-    return pd.DataFrame(rows).T.rename_axis("system")
+    rows = {title: (touched[title], float(np.mean(ns)), counted.loc["all", title]) for title, ns in kinds.items()}
+    columns = ["boundary kinds", "by chance", f"all {side}s"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("system")
 
 
 def mixed_model(study: Study, mentions: pd.DataFrame, *pair: str) -> pd.DataFrame | str:

@@ -5,15 +5,15 @@ Each table has two intervals: these models on other notes (`INTERVAL`), and othe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import combinations, permutations
+from collections.abc import Mapping, Sequence
+from itertools import combinations, permutations, product
 
 import numpy as np
 import pandas as pd
 
 from nbutils.files import DataError
 from nbutils.scoring.evaluation import Evaluation, document_counts
-from nbutils.scoring.intervals import SCALES, Estimate, contrast, f1_interval
+from nbutils.scoring.intervals import SCALES, contrast, f1_interval
 from nbutils.scoring.permutation import holm, permutation_test
 from nbutils.study.file import Study, nearest
 from nbutils.study.results import Results
@@ -44,16 +44,12 @@ def evaluations(results: Results) -> dict[Key, Evaluation]:
     for s in results.scored():
         key = (s.run.system, s.run.train, s.evaluate)
         counts.setdefault(key, []).append(document_counts(s.gold, s.predicted))
-    return {
-        key: Evaluation(
-            tuple(results.gold(*key[1:])),
-            np.array(of_seeds),
-            f"{key[0]} trained on {key[1]}",
-            study.cluster,
-            KINDS[study.systems[key[0]].kind].deterministic,
-        )
-        for key, of_seeds in counts.items()
-    }
+    evaluated = {}
+    for (system, train, name), of_seeds in counts.items():
+        gold, deterministic = tuple(results.gold(train, name)), KINDS[study.systems[system].kind].deterministic
+        training = f"{system} trained on {train}"
+        evaluated[system, train, name] = Evaluation(gold, np.array(of_seeds), training, study.cluster, deterministic)
+    return evaluated
 
 
 def at_floor(evaluated: Evaluated) -> set[str]:
@@ -141,7 +137,8 @@ def gap_difference_table(study: Study, evaluated: Evaluated) -> pd.DataFrame:
                     e = contrast(terms, scale)
                     rows.append(
                         {"scale": BETWEEN[scale], **_of_pair(study, first, second), "train": train, "evaluate": name}
-                        | {"value": e.value} | _ends(e.interval(), e.interval(trainings=True)) | _ps(e)
+                        | {"value": e.value} | _ends(e.interval(), e.interval(trainings=True))
+                        | {"p": e.p(), "p, other trainings": e.p(trainings=True)}
                         | ({_within(study): e.p_within(study.margin)} if scale == "points" else {})
                     )  # fmt: skip
     table = _table(rows, ["scale", "first", "second", "train", "evaluate"])
@@ -162,7 +159,7 @@ def comparison_table(
     for first, second in combinations(_counted_systems(study, chosen), 2):
         if (second, first) in study.compare:
             first, second = second, first
-        for train, name in _settings(study):
+        for train, name in product(study.train, study.evaluate):
             if (first, train, name) in chosen and (second, train, name) in chosen:
                 a, b = chosen[first, train, name], chosen[second, train, name]
                 e = contrast([(1, a), (-1, b)])
@@ -213,21 +210,13 @@ def target_matched_table(results: Results, evaluated: Evaluated) -> pd.DataFrame
 
 
 def _two_gaps(evaluated: Evaluated, first: str, second: str, train: str, name: str) -> list[tuple[float, Evaluation]]:
-    keys = [
-        (1, (first, train, name)),
-        (-1, (first, train, train)),
-        (-1, (second, train, name)),
-        (1, (second, train, train)),
-    ]
-    return [(sign, evaluated[key]) for sign, key in keys] if all(key in evaluated for _, key in keys) else []
+    keys = [(first, train, name), (first, train, train), (second, train, name), (second, train, train)]
+    there = all(key in evaluated for key in keys)
+    return list(zip((1, -1, -1, 1), (evaluated[key] for key in keys), strict=True)) if there else []
 
 
 def _ends(interval: Sequence[float], wider: Sequence[float]) -> dict[str, float]:
     return dict(zip([*INTERVAL, *WIDER], [*interval, *wider], strict=True))
-
-
-def _ps(e: Estimate) -> dict[str, float]:
-    return {"p": e.p(), "p, other trainings": e.p(trainings=True)}
 
 
 def _within(study: Study) -> str:
@@ -259,10 +248,6 @@ def _counted_systems(study: Study, evaluated: Evaluated) -> list[str]:
     """The systems above the floor, in the study's order."""
     names = {system for system, _, _ in above_floor(evaluated)}
     return [name for name in study.systems if name in names]
-
-
-def _settings(study: Study) -> Iterator[tuple[str, str]]:
-    yield from ((train, name) for train in study.train for name in study.evaluate)
 
 
 def _out_of_domain(evaluated: Evaluated) -> list[Key]:

@@ -43,9 +43,8 @@ def strata_of(documents: Sequence[Document], corpus: str = "the corpus") -> list
     Raises:
         DataError: there is none.
     """
-    keys = [
-        key for key in GROUPS if all(d.meta.get(key) for d in documents) and len({d.meta[key] for d in documents}) > 1
-    ]
+    values = {key: {d.meta.get(key) or "" for d in documents} for key in GROUPS}
+    keys = [key for key, of_key in values.items() if len(of_key) > 1 and "" not in of_key]
     if not keys:
         raise DataError(
             f"the notes of {corpus} cannot be stratified: a key such as physician, case or hospital must stand at each "
@@ -107,12 +106,10 @@ def box_table(strata: pd.DataFrame, value: str = "mean of notes") -> pd.DataFram
         outside = outliers(values)
         inside = values[~outside]
         quartiles = dict(zip(("25 %", "median", "75 %"), values.quantile([0.25, 0.5, 0.75]), strict=True))
-        rows[system, by] = {"SD": values.std(), "whisker from": inside.min(), **quartiles} | {
-            "whisker to": inside.max(),
-            "outliers": ", ".join(f"{name} ({v:.1f})" for name, v in values[outside].items()) or "—",
-        }
-    table = pd.DataFrame(rows).T
-    table.index.names = ["system", "by"]
+        named = ", ".join(f"{name} ({v:.1f})" for name, v in values[outside].items()) or "—"
+        box = {"SD": values.std(), "whisker from": inside.min()} | quartiles | {"whisker to": inside.max()}
+        rows[system, by] = box | {"outliers": named}
+    table = pd.DataFrame(rows).T.rename_axis(["system", "by"])
     return table.astype(dict.fromkeys(table.columns.drop("outliers"), float))
 
 

@@ -26,8 +26,7 @@ def curves(study: Study, table: pd.DataFrame, found: list[Half]) -> Figure:
         half = f"{at.notes:.0f} notes ({at.range(1, 0)})" if at.notes < float("inf") else f"not within {at.most} notes"
         axes.set_title(f"{plain(title)}\nhalf of the loss: {half}", loc="left", fontsize=11)
         axes.set_xlabel(f"annotated notes of {plain(study.adapt.target)}")
-    panels[0][0].set_ylabel("micro F1, exact spans (%)")
-    panels[0][0].set_ylim(0, 100)
+    panels[0][0].set(ylabel="micro F1, exact spans (%)", ylim=(0, 100))
     legend_and_caption(figure, panels[0][0], study.caption)
     return figure
 

@@ -22,8 +22,7 @@ def lengths(corpora: Iterable[Corpus]) -> Figure:
     for axes, what, measure in zip(panels, ("lines", "entities"), (line_lengths, entity_lengths), strict=True):
         for corpus, colour, dash in zip(corpora, cycle(COLOURS), cycle(("-", "--", ":", "-.")), strict=False):
             sns.ecdfplot(x=measure(corpus), ax=axes, color=colour, linestyle=dash, label=plain(corpus.name))
-        axes.set_xlabel(f"length of {what} (characters)")
-        axes.set_ylabel("share of at most this length")
+        axes.set(xlabel=f"length of {what} (characters)", ylabel="share of at most this length")
     panels[0].set_title("How long lines and entities are, by corpus", loc="left")
     panels[1].legend(frameon=False)
     return figure

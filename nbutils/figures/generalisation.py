@@ -37,9 +37,8 @@ def gap_decomposed(study: Study, table: pd.DataFrame, gaps: pd.DataFrame) -> Fig
         for place, value, top in list(zip(x, f1, f1 + reach[1], strict=True))[1:]:
             axes.text(place, top + 1.5, f"{value - f1[0]:+.1f}", ha="center", fontsize=9)
     axes.set_xticks(range(len(order)), [_wrapped(name) for name in order])
-    axes.set_ylim(0, 105)
-    axes.set_ylabel("micro F1, exact spans (%)")
-    axes.set_xlabel("training notes, all of the same number of entities")
+    xlabel = "training notes, all of the same number of entities"
+    axes.set(ylim=(0, 105), ylabel="micro F1, exact spans (%)", xlabel=xlabel)
     axes.set_title(_where_the_gap_is(gaps), loc="left")
     axes.grid(axis="x", visible=False)
     axes.legend(frameon=False, loc="upper right", ncols=len(taggers))
@@ -57,17 +56,14 @@ def learning_curves(study: Study, curves: pd.DataFrame, taggers: Sequence[str] =
             for tagger, dash in zip(taggers, ("-", ":"), strict=False):
                 rows = curves.query("evaluate == @evaluate and train == @train and tagger == @tagger")
                 means = rows.groupby("size")[["train_entities", "f1"]].mean()
-                axes.plot(
-                    means["train_entities"], means["f1"], dash, color=colour, label=f"{tagger}, trained on {train}"
-                )
+                label = f"{tagger}, trained on {train}"
+                axes.plot(means["train_entities"], means["f1"], dash, color=colour, label=label)
                 axes.plot(rows["train_entities"], rows["f1"], marker, color=colour, markersize=4, alpha=0.6)
-        axes.set_xscale("log")
+        axes.set(xscale="log", xlabel=f"training entities; tested on {evaluate}")
         sizes = sorted(set(curves["size"]))
         axes.set_xticks(sizes, [str(size) for size in sizes])
         axes.minorticks_off()
-        axes.set_xlabel(f"training entities; tested on {evaluate}")
-    panels[0][0].set_ylabel("micro F1, exact spans (%)")
-    panels[0][0].set_ylim(0, 100)
+    panels[0][0].set(ylabel="micro F1, exact spans (%)", ylim=(0, 100))
     panels[0][0].set_title(_who_needs_more(curves), loc="left")
     panels[0][-1].legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     caption_below(study, panels[0][0])
@@ -105,6 +101,5 @@ def _who_needs_more(curves: pd.DataFrame) -> str:
 
 
 def _wrapped(name: str) -> str:
-    return {ID: "in-domain\n(any notes)", OOD: "out-of-domain\n(other type)"}.get(
-        name, name.replace("without", "without\n", 1)
-    )
+    ends = {ID: "in-domain\n(any notes)", OOD: "out-of-domain\n(other type)"}
+    return ends.get(name, name.replace("without", "without\n", 1))

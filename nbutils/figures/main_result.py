@@ -9,15 +9,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from nbutils.analysis.significance import INTERVAL, WIDER
-from nbutils.figures.style import (
-    caption_without,
-    legend_and_caption,
-    marker,
-    plain,
-    system_dots,
-    system_styles,
-    use_style,
-)
+from nbutils.figures import style
+from nbutils.figures.style import plain, system_styles, use_style
 from nbutils.study.file import Study
 
 
@@ -28,7 +21,7 @@ def main_result(study: Study, scores: pd.DataFrame, nothing: Collection[str] = (
     """
     use_style()
     settings = study.pairings()
-    styles = {name: style for name, style in system_styles(study).items() if name not in nothing}
+    styles = {name: look for name, look in system_styles(study).items() if name not in nothing}
     figure, axes = plt.subplots(figsize=(1.6 + 1.9 * len(settings), 4.6), layout="constrained")
     width = 0.8 / max(len(styles), 1)
     for k, (name, (colour, hatch)) in enumerate(styles.items()):
@@ -44,17 +37,13 @@ def main_result(study: Study, scores: pd.DataFrame, nothing: Collection[str] = (
                      error_kw={"ecolor": "black", "capsize": 3})  # fmt: skip
             axes.plot([x] * len(f1), f1, "o", color="black", markersize=3, alpha=0.6)
             label = None
-    axes.set_xticks(range(len(settings)), [_setting_label(t, e) for t, e in settings])
-    axes.set_ylim(0, 100)
-    axes.set_ylabel("micro F1, exact spans (%)")
+    labels = [f"{t} → {e}\n{'in-domain' if t == e else 'out-of-domain'}" for t, e in settings]
+    axes.set_xticks(range(len(settings)), labels)
+    axes.set(ylim=(0, 100), ylabel="micro F1, exact spans (%)")
     axes.set_title(_finding(study, scores[~scores["system"].isin(nothing)]), loc="left")
     axes.grid(axis="x", visible=False)
-    legend_and_caption(figure, axes, caption_without(study, {"F1 near 0": nothing}))
+    style.legend_and_caption(figure, axes, style.caption_without(study, {"F1 near 0": nothing}))
     return figure
-
-
-def _setting_label(train: str, evaluate: str) -> str:
-    return f"{train} → {evaluate}\n{'in-domain' if train == evaluate else 'out-of-domain'}"
 
 
 def _finding(study: Study, scores: pd.DataFrame) -> str:
@@ -81,7 +70,7 @@ def gaps(study: Study, table: pd.DataFrame) -> Figure:
         sharey=True, sharex=True, squeeze=False,
     )  # fmt: skip
     for axes, (train, evaluate) in zip(panels[0], directions, strict=True):
-        system_dots(axes, study, table.xs((train, evaluate), level=("train", "evaluate")), "Δ (points)", systems)
+        style.system_dots(axes, study, table.xs((train, evaluate), level=("train", "evaluate")), "Δ (points)", systems)
         axes.axvline(0, color="0.3", linewidth=1)
         axes.set_xlabel(f"Δ = F1 on {evaluate} − F1 on {train} (points)")
         axes.set_title(f"trained on {train}", loc="left", fontsize=11)
@@ -106,7 +95,7 @@ def precision_recall(study: Study, table: pd.DataFrame) -> Figure:
             if name in drawn:
                 rows = table.query("system == @name and train == @train and evaluate == @evaluate")
                 axes.plot(
-                    rows["recall"], rows["precision"], color=colour, marker=marker(k), markersize=4,
+                    rows["recall"], rows["precision"], color=colour, marker=style.marker(k), markersize=4,
                     markeredgecolor="black", markeredgewidth=0.3, label=plain(study.systems[name].title),
                 )  # fmt: skip
         axes.set_title(f"{train} → {evaluate}", loc="left", fontsize=11)
@@ -115,5 +104,5 @@ def precision_recall(study: Study, table: pd.DataFrame) -> Figure:
     ends = table.dropna(subset="precision").groupby(["system", "train", "evaluate"])["precision"].agg(["first", "last"])
     gained = int((ends["last"] > ends["first"]).sum())
     figure.suptitle(f"Precision rises with the threshold in {gained} of {len(ends)} curves", x=0.01, ha="left")
-    legend_and_caption(figure, panels[0, 0], study.caption)
+    style.legend_and_caption(figure, panels[0, 0], study.caption)
     return figure

@@ -48,12 +48,9 @@ def overview(corpus: Corpus) -> Figure:
     figure, axes = plt.subplots(figsize=(2.6 + 0.7 * cells.shape[1], 1.6 + 0.45 * cells.shape[0]))
     image = _heat(axes, cells, corpus.documents, low=cells.min().min(), high=cells.max().max())
     n_rows, n_columns = cells.shape
-    for corner, width, height, style in (((-0.5, 0.5), n_columns, 1, "-"), ((1.5, -0.5), 1, n_rows, "--")):
-        axes.add_patch(
-            Rectangle(
-                corner, width, height, fill=False, edgecolor="#D55E00", linewidth=3, linestyle=style, clip_on=False
-            )
-        )
+    frame = {"fill": False, "edgecolor": "#D55E00", "linewidth": 3, "clip_on": False}
+    axes.add_patch(Rectangle((-0.5, 0.5), n_columns, 1, linestyle="-", **frame))
+    axes.add_patch(Rectangle((1.5, -0.5), 1, n_rows, linestyle="--", **frame))
     row_key, column_key = cells.index.name, cells.columns.name
     axes.annotate(f"{row_key}-based:\nmean of a row", (n_columns - 0.5, 1), (12, 0), textcoords="offset points",
                   va="center", fontsize=10, color="#D55E00")  # fmt: skip
@@ -85,11 +82,9 @@ def boxes(study: Study, strata: pd.DataFrame, value: str = "mean of notes") -> F
                          medianprops={"color": "black", "linewidth": 2}, flierprops={"marker": "o"})  # fmt: skip
             for f1, names in _near(values[outliers(values)]):
                 axes.annotate(plain(names), (place, f1), (6, 6), textcoords="offset points", va="center", fontsize=8)
-        axes.set_xticks([])
-        axes.set_xlim(-0.6, len(styles) - 0.1)
+        axes.set(xticks=[], xlim=(-0.6, len(styles) - 0.1))
         axes.set_title(f"by {by}", loc="left", fontsize=11)
-    panels[0, 0].set_ylim(-2, 102)
-    panels[0, 0].set_ylabel("F1, exact spans (%), one value per stratum")
+    panels[0, 0].set(ylim=(-2, 102), ylabel="F1, exact spans (%), one value per stratum")
     figure.suptitle(_wider(strata, value, keys), x=0.01, ha="left")
     patches = [Patch(facecolor=c, hatch=h, edgecolor="black", label=plain(study.systems[s].title))
                for s, (c, h) in styles.items()]  # fmt: skip
@@ -140,9 +135,8 @@ def heat_map(study: Study, chosen: Mapping[str, Evaluation]) -> Figure:
     means = {system: values.mean(axis=1) for system, values in cells.items()}
     hardest = pd.Series([m.idxmin() for m in means.values() if (m == m.min()).sum() == 1], dtype=object).value_counts()
     if len(hardest):
-        who = plain(names[hardest.index[0]])
-        title = f"{who} writes the hardest notes for {hardest.iloc[0]} of {len(cells)} systems"
-        figure.suptitle(title, x=0.01, ha="left")
+        of_systems = f"writes the hardest notes for {hardest.iloc[0]} of {len(cells)} systems"
+        figure.suptitle(f"{plain(names[hardest.index[0]])} {of_systems}", x=0.01, ha="left")
     return figure
 
 

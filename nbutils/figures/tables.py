@@ -59,9 +59,8 @@ def _rows_named(table: pd.DataFrame) -> pd.DataFrame:
     table = table.reset_index()
     for k in range(n_levels - 1):
         same = [i > 0 and labels[i][: k + 1] == labels[i - 1][: k + 1] for i in range(len(labels))]
-        table.isetitem(
-            k, pd.Series(["" if s else str(v) for s, v in zip(same, table.iloc[:, k], strict=True)], dtype=object)
-        )
+        written = ["" if s else str(v) for s, v in zip(same, table.iloc[:, k], strict=True)]
+        table.isetitem(k, pd.Series(written, dtype=object))
     return table
 
 

@@ -47,6 +47,9 @@ class Scores:
         )
 
 
+NOTHING = Scores(0, 0, 0, 0)
+
+
 def _ratio(matched: float, n: int, n_other: int) -> float:
     """With nothing on either side the ratio is 1; with only this side empty it is 0."""
     return matched / n if n else float(not n_other)
@@ -79,7 +82,7 @@ def exact_scores(gold: Iterable[Document], predicted: Iterable[Prediction]) -> S
 
     Source: the evaluation of Shimizu et al. 2025 (micro F1, exact match); the zero cases are ours.
     """
-    return sum((exact_document(d.entities, p.entities) for d, p in pair(gold, predicted)), Scores(0, 0, 0, 0))
+    return sum((exact_document(d.entities, p.entities) for d, p in pair(gold, predicted)), NOTHING)
 
 
 def exact_document(gold: Iterable[Entity], predicted: Iterable[Entity]) -> Scores:
@@ -98,7 +101,7 @@ def certainty_scores(gold: Iterable[Document], predicted: Iterable[Prediction]) 
     plain scores also where the certainty is part of the type. The share of right spans whose certainty is right too
     is the second number of matches over the first. Of two predictions of one span either may be the right one.
     """
-    plain = with_certainty = Scores(0, 0, 0, 0)
+    plain = with_certainty = NOTHING
     for document, prediction in pair(gold, predicted):
         ours, theirs = ([separated(e) for e in side.entities] for side in (document, prediction))
         plain += exact_document(ours, theirs)
@@ -133,7 +136,7 @@ def partial_scores(gold: Iterable[Document], predicted: Iterable[Prediction], mo
     if mode not in PARTIAL_MODES:
         raise ValueError(f'unknown mode "{mode}"; use one of {", ".join(PARTIAL_MODES)}')
     pairs = pair(gold, predicted)
-    return sum((partial_document(d.entities, p.entities, mode) for d, p in pairs), Scores(0, 0, 0, 0))
+    return sum((partial_document(d.entities, p.entities, mode) for d, p in pairs), NOTHING)
 
 
 def partial_document(gold: Iterable[Entity], predicted: Iterable[Entity], mode: str) -> Scores:
@@ -180,25 +183,14 @@ def moved_at_random(document: Document, entities: Iterable[Entity], rng: np.rand
     return tuple(moved)
 
 
-def scores_by_label(
-    gold: Iterable[Document], predicted: Iterable[Prediction], mode: str = "exact"
-) -> dict[str, Scores]:
-    """Scores of each label; their sum is the score of all labels together, since no pair joins two labels."""
-    pairs = pair(gold, predicted)
-    labels = sorted({e.label for d, p in pairs for e in (*d.entities, *p.entities)})
-    found = {}
-    for label in labels:
-        documents = [replace(d, entities=_only(d.entities, label)) for d, _ in pairs]
-        predictions = [replace(p, entities=_only(p.entities, label)) for _, p in pairs]
-        if mode == "exact":
-            found[label] = exact_scores(documents, predictions)
-        else:
-            found[label] = partial_scores(documents, predictions, mode)
-    return found
-
-
-def _only(entities: Iterable[Entity], label: str) -> tuple[Entity, ...]:
-    return tuple(e for e in entities if e.label == label)
+def scores_by_label(gold: Iterable[Document], predicted: Iterable[Prediction]) -> dict[str, Scores]:
+    """Exact scores of each label; their sum is the score of all labels together, since no match joins two labels."""
+    scores: dict[str, Scores] = {}
+    for document, prediction in pair(gold, predicted):
+        for label in sorted({e.label for e in (*document.entities, *prediction.entities)}):
+            right, marked = ([e for e in side.entities if e.label == label] for side in (document, prediction))
+            scores[label] = scores.get(label, NOTHING) + exact_document(right, marked)
+    return scores
 
 
 # --- by what training has seen ---------------------------------------------------------------------------------------
@@ -216,7 +208,7 @@ def scores_by_frequency(
     """
     counts = Counter(d.surface(e) for d in train for e in d.entities)
     classes = {string: frequency_class(n) for string, n in counts.items()}
-    total = dict.fromkeys(FREQUENCIES, Scores(0, 0, 0, 0))
+    total = dict.fromkeys(FREQUENCIES, NOTHING)
 
     def by_class(document: Document, entities: Iterable[Entity]) -> dict[str, list[Entity]]:
         found: dict[str, list[Entity]] = {name: [] for name in FREQUENCIES}

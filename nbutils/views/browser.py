@@ -38,12 +38,9 @@ def browser(corpus: Corpus, found: Found | None = None, *, titles: Mapping[str, 
 
 
 def static_view(
-    corpus: Corpus,
-    id: str,
-    found: Found | None = None,
-    way: str = "difference",
+    corpus: Corpus, id: str, found: Found | None = None, way: str = "difference",
     titles: Mapping[str, str] | None = None,
-) -> HTML:
+) -> HTML:  # fmt: skip
     """One note of the browser without a kernel: the same on the web, on paper and in a diff.
 
     Of a private corpus it shows no text, since an output is saved with the notebook.
@@ -52,9 +49,8 @@ def static_view(
     if document is None:
         raise ValueError(f'corpus "{corpus.name}" has no document "{id}"')
     if corpus.private:
-        return HTML(
-            f"<p>{escape(corpus.name)} is private, so no text of it is saved here; choose the note in the browser.</p>"
-        )
+        why = f"{escape(corpus.name)} is private, so no text of it is saved here"
+        return HTML(f"<p>{why}; choose the note in the browser.</p>")
     found = found or {}
     return HTML(page(document, found, way, next(iter(found), None), titles))
 
@@ -98,11 +94,8 @@ class _Browser:
         self.documents = {shown_id(d): d for d in corpus}  # what a widget holds may be saved with the notebook
         self.groups = {key: self._menu(key) for key in GROUPS if any(d.meta.get(key) for d in corpus)}
         self.note = widgets.Dropdown(description="note")
-        self.way = widgets.ToggleButtons(
-            options=[(label, way) for way, label in WAYS.items() if found or way == "gold"],
-            description="show",
-            style={"button_width": "auto"},
-        )
+        ways = [(label, way) for way, label in WAYS.items() if found or way == "gold"]
+        self.way = widgets.ToggleButtons(options=ways, description="show", style={"button_width": "auto"})
         self.system = widgets.Dropdown(options=[(titles.get(name, name), name) for name in found], description="system")
         self.before = widgets.Button(description="◀ previous note")
         self.after = widgets.Button(description="next note ▶")

@@ -148,13 +148,10 @@ def static_page(rows: pd.DataFrame, *, titles: Mapping[str, str] | None = None, 
 def explorer(rows: pd.DataFrame, *, titles: Mapping[str, str] | None = None, limit: int = 20) -> widgets.VBox:
     """Menus for system, side, kind, physician and case over a page of errors that follows them."""
     titles = titles or {}
+    options = {c: [(titles.get(v, v) or "(none)", v) for v in rows[c].unique()] for c in FILTERS}
     menus = {
-        column: widgets.Dropdown(
-            options=[(ALL, ALL), *((titles.get(v, v) or "(none)", v) for v in _in_order(rows[column]))],
-            value=ALL,
-            description=column,
-        )
-        for column in FILTERS
+        column: widgets.Dropdown(options=[(ALL, ALL), *of_column], value=ALL, description=column)
+        for column, of_column in options.items()
     }
     page = widgets.HTML()
 
@@ -181,18 +178,15 @@ def _marks(place: int, predicted: Sequence[Span]) -> str:
     return f'<span class="mark" style="user-select:none;font-weight:bold">{marks}</span>' if marks else ""
 
 
-def _piece(
-    text: str, start: int, end: int, gold: Sequence[Span], predicted: Sequence[Span], compared: bool
-) -> str:
+def _piece(text: str, start: int, end: int, gold: Sequence[Span], predicted: Sequence[Span], compared: bool) -> str:
     """A stretch of text in which nothing begins or ends, in the style of the spans that cover it."""
     of_gold = next((s for s in gold if s[0] <= start and end <= s[1]), None)
     of_predicted = next((s for s in predicted if s[0] <= start and end <= s[1]), None)
     content = escape(text[start:end])
     if not of_gold and not of_predicted:
         return content
-    status = "wrong" if not of_gold else "missed" if not of_predicted else "boundary"
-    if of_gold and of_gold == of_predicted:
-        status = "found"
+    alike = "found" if of_gold == of_predicted else "boundary"
+    status = "wrong" if not of_gold else "missed" if not of_predicted else alike
     meaning = MEANINGS[status] if compared else "gold" if of_gold else "predicted"
     status = status if compared else "gold"
     style = f"background:{BACKGROUNDS[status]};color:black"
@@ -212,7 +206,3 @@ def spans(entities: Iterable[Entity]) -> list[Span]:
 
 def _where(row: Mapping[str, Any]) -> str:
     return " ".join(str(row[column]) for column in ("document", "case", "physician") if row.get(column))
-
-
-def _in_order(values: pd.Series) -> list[Any]:
-    return list(dict.fromkeys(values))

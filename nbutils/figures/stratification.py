@@ -151,11 +151,11 @@ def _heat(axes: Axes, cells: pd.DataFrame, documents: Sequence[Document], *, low
     image = axes.imshow(cells, cmap="cividis", vmin=low, vmax=high, aspect="auto")
     for (row, column), value in pd.DataFrame(cells.to_numpy()).stack().dropna().items():
         dark = value < (low + high) / 2
-        axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=7, color="white" if dark else "black")
+        axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=9, color="white" if dark else "black")
     columns, rows = _row_names(documents, cells.T), _row_names(documents, cells)
     labels = [plain(columns[c]) for c in cells.columns]
-    axes.set_xticks(range(cells.shape[1]), labels, rotation=40, ha="right", fontsize=8)
-    axes.set_yticks(range(cells.shape[0]), [plain(rows[r]) for r in cells.index], fontsize=8)
+    axes.set_xticks(range(cells.shape[1]), labels, rotation=90, fontsize=9)  # aslant, Japanese clogs
+    axes.set_yticks(range(cells.shape[0]), [plain(rows[r]) for r in cells.index], fontsize=9)
     axes.grid(visible=False)
     return image
 

@@ -27,8 +27,9 @@ def show(frame: pd.DataFrame, digits: int = 1, **of_columns: int) -> HTML:
     numeric = [c for c in table.columns if table[c].dtype.kind in "if"]
     for column in table.columns:
         name = column if isinstance(column, str) else " ".join(filter(None, column))
-        n = 4 if name == "p" or name.startswith(("p ", "p,")) else of_columns.get(name, digits)
-        table[column] = [_cell(value, n) for value in table[column]]
+        is_p = name == "p" or name.startswith(("p ", "p,"))
+        cells = [_cell(value, 4 if is_p else of_columns.get(name, digits)) for value in table[column]]
+        table[column] = ["<0.0001" if is_p and cell == "0.0000" else cell for cell in cells]
     right = {k for k, column in enumerate(table.columns) if column in numeric}
 
     def aligned(cell: re.Match[str]) -> str:
@@ -38,7 +39,8 @@ def show(frame: pd.DataFrame, digits: int = 1, **of_columns: int) -> HTML:
     html = styler.to_html()
     # Inline, since JupyterLab drops <style> from saved outputs that this machine has not made.
     rows = re.sub(r'<(t[hd]) class="[^"]*\bcol(\d+)"', aligned, html[html.index("  <thead>") :])
-    return HTML(f"<table>\n{rows}")
+    small = ' style="font-size: 90%"' if len(table.columns) > 11 else ""  # else wider than JupyterLab's page at 1280 px
+    return HTML(f"<table{small}>\n{rows}")
 
 
 def _intervals_joined(frame: pd.DataFrame, digits: int) -> pd.DataFrame:

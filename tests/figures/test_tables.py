@@ -45,6 +45,11 @@ def test_text_is_left_aligned_and_numbers_are_right_aligned_without_a_style_shee
         ("left", "a"), ("left", "name"), ("right", "n"), ("left", "x"), ("right", "1")]  # fmt: skip
 
 
+def test_no_p_value_is_shown_as_nought():
+    shown = cells(tables.show(pd.DataFrame({"p": [0.00001, 0.0002, math.nan], "points": [0.0, 0.0, 0.0]})))
+    assert shown == ["&lt;0.0001", "0.0", "0.0002", "0.0", "—", "0.0"]
+
+
 def test_text_of_a_corpus_is_no_markup():
     html = tables.show(pd.DataFrame({"<b>x</b>": ["<script>alert(1)</script>"]})).data
     assert "<script>" not in html and "<b>x" not in html

@@ -89,3 +89,10 @@ def test_looking_for_updates_and_news_asks_nobody(ask):
 def test_the_list_of_extensions_is_of_those_that_are_here(ask):
     answer, asked = ask("/lab/api/extensions?query=&page=1&per_page=5&refresh=0")
     assert asked == "" and all(extension["installed"] for extension in json.loads(answer))
+
+
+def test_no_question_about_news_lies_over_the_outputs(ask):
+    """JupyterLab asks in a pop-up unless the setting is answered (its default is the string "none")."""
+    answer, _ = ask("/lab/api/settings/@jupyterlab/apputils-extension:notification")
+    asked = json.loads(answer)["schema"]["properties"]
+    assert asked["fetchNews"]["default"] == "false" and asked["checkForUpdates"]["default"] is False

@@ -29,7 +29,8 @@ def length_table(corpora: Iterable[Corpus]) -> pd.DataFrame:
     for corpus in corpora:
         for what, lengths in (("line", line_lengths(corpus)), ("entity", entity_lengths(corpus))):
             rows[corpus.name, what] = pd.Series(lengths, dtype=float).describe().drop("std")
-    return pd.DataFrame(rows).T.rename_axis(["corpus", "length in characters of a"])
+    table = pd.DataFrame(rows).T.rename_axis(["corpus", "length (characters) of"])
+    return table.astype(dict.fromkeys(["count", "min", "max"], "Int64"))
 
 
 def overlap_table(corpora: Mapping[str, Corpus]) -> pd.DataFrame:
@@ -78,7 +79,7 @@ def certainty_table(corpora: Iterable[Corpus]) -> pd.DataFrame:
 
 
 def top_entities(corpus: Corpus, by: str = "case", n: int = 3) -> pd.DataFrame:
-    """The `n` most frequent surfaces in each group of documents (Table 1 of the paper groups by case)."""
+    """The `n` most frequent surfaces of each group of documents, one row each (Table 1 of the paper groups by case)."""
     groups: dict[str, Counter[str]] = {}
     titles: dict[str, str] = {}
     for document in corpus:
@@ -86,18 +87,18 @@ def top_entities(corpus: Corpus, by: str = "case", n: int = 3) -> pd.DataFrame:
         document = shown(document)
         titles.setdefault(group, document.meta.get("title", ""))
         groups.setdefault(group, Counter()).update(document.surface(e) for e in document.entities)
-    rows = [
-        (group, titles[group], surface, count)
-        for group in sorted(groups)
-        for surface, count in sorted(groups[group].items(), key=lambda item: (-item[1], item[0]))[:n]
-    ]
-    return pd.DataFrame(rows, columns=[by, "title", "entity", "frequency (n)"])
+    rows = []
+    for group in sorted(groups):
+        most = sorted(groups[group].items(), key=lambda item: (-item[1], item[0]))[:n]
+        rows.append((group, titles[group], ", ".join(f"{surface} ({count})" for surface, count in most)))
+    return pd.DataFrame(rows, columns=[by, "title", "most frequent entities (n)"])
 
 
 def papers_cases() -> pd.DataFrame:
     """Table 1 of the paper without the rows of which our copy has nothing but a frequency."""
     table = paper_table(1)
-    return table[(table.iloc[:, :4] != "").any(axis=1)].reset_index(drop=True)
+    table = table[(table.iloc[:, :4] != "").any(axis=1)].reset_index(drop=True)
+    return table.rename(columns={"title_en": "title in English", "entity_en": "entity in English"})
 
 
 def unseen_rate(train: Corpus, test: Corpus) -> float:

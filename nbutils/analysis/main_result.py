@@ -25,6 +25,10 @@ KEY = ["system", "train", "evaluate"]
 SEEN = "seen (all but unseen)"
 PLACE = [*KEY, "setting", "seed"]
 MEASURES = ["precision", "recall", "f1", "n_gold", "n_predicted"]
+HEADERS = {
+    "train": "trained on", "evaluate": "tested on", "precision": "precision (%)", "recall": "recall (%)",
+    "f1": "F1 (%)", "n_gold": "gold entities", "n_predicted": "predicted entities",
+}  # fmt: skip
 
 
 # --- the answer -----------------------------------------------------------------------------------------------------

@@ -31,8 +31,8 @@ def components(study: Study, table: pd.DataFrame) -> Figure:
         axes.set_title(f"due to {component}", loc="left", fontsize=11)
     panels[0].set_xlim(-0.04 * table[INTERVAL[1]].max(), 1.04 * table[INTERVAL[1]].max() + 1)
     sds = table["SD (points)"].unstack("due to")
-    larger = int((sds[parts[0]] > sds[parts[1]]).sum())
-    title = f"The {parts[0]} makes more of the spread than the {parts[1]} for {larger} of {len(sds)} systems"
+    more, less, larger = _larger(sds, parts[0], parts[1])
+    title = f"The {more} makes more of the spread than the {less} for {larger} of {len(sds)} systems"
     figure.suptitle(title, x=0.01, ha="left")
     figure.tight_layout()
     return figure
@@ -97,8 +97,14 @@ def _wider(strata: pd.DataFrame, value: str, keys: Sequence[str]) -> str:
     sds = strata.groupby(["system", "by"])[value].std().unstack("by")
     if len(keys) < 2:
         return f"F1 varies over {keys[0]}s with an SD of {sds[keys[0]].min():.0f} to {sds[keys[0]].max():.0f} points"
-    wider = int((sds[keys[0]] > sds[keys[1]]).sum())
-    return f"F1 varies more over {keys[0]}s than over {keys[1]}s for {wider} of {len(sds)} systems"
+    more, less, larger = _larger(sds, keys[0], keys[1])
+    return f"F1 varies more over {more}s than over {less}s for {larger} of {len(sds)} systems"
+
+
+def _larger(sds: pd.DataFrame, first: str, second: str) -> tuple[str, str, int]:
+    """The column with the larger SD for most systems, the other one, and for how many: no title says "0 of 3"."""
+    larger = int((sds[first] > sds[second]).sum())
+    return (first, second, larger) if 2 * larger >= len(sds) else (second, first, int((sds[second] > sds[first]).sum()))
 
 
 def _near(values: pd.Series, reach: float = 3.0) -> list[tuple[float, str]]:
@@ -145,11 +151,11 @@ def _heat(axes: Axes, cells: pd.DataFrame, documents: Sequence[Document], *, low
     image = axes.imshow(cells, cmap="cividis", vmin=low, vmax=high, aspect="auto")
     for (row, column), value in pd.DataFrame(cells.to_numpy()).stack().dropna().items():
         dark = value < (low + high) / 2
-        axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=7, color="white" if dark else "black")
+        axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=9, color="white" if dark else "black")
     columns, rows = _row_names(documents, cells.T), _row_names(documents, cells)
     labels = [plain(columns[c]) for c in cells.columns]
-    axes.set_xticks(range(cells.shape[1]), labels, rotation=40, ha="right", fontsize=8)
-    axes.set_yticks(range(cells.shape[0]), [plain(rows[r]) for r in cells.index], fontsize=8)
+    axes.set_xticks(range(cells.shape[1]), labels, rotation=90, fontsize=9)  # aslant, Japanese clogs
+    axes.set_yticks(range(cells.shape[0]), [plain(rows[r]) for r in cells.index], fontsize=9)
     axes.grid(visible=False)
     return image
 

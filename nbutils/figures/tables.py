@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import zlib
+import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -27,14 +27,20 @@ def show(frame: pd.DataFrame, digits: int = 1, **of_columns: int) -> HTML:
     numeric = [c for c in table.columns if table[c].dtype.kind in "if"]
     for column in table.columns:
         name = column if isinstance(column, str) else " ".join(filter(None, column))
-        n = 4 if name == "p" or name.startswith(("p ", "p,")) else of_columns.get(name, digits)
-        table[column] = [_cell(value, n) for value in table[column]]
-    uuid = f"{zlib.crc32(table.to_csv().encode()):08x}"[:5]
-    styler = Styler(table, cell_ids=False, uuid=uuid).hide(axis="index")
-    styler = styler.format(escape="html").format_index(escape="html", axis=1)
-    styler = styler.set_table_styles([{"selector": "th, td", "props": "text-align: left"}])
-    right = {c: [{"selector": "", "props": "text-align: right"}] for c in numeric}
-    return HTML(styler.set_table_styles(right, overwrite=False).to_html())
+        is_p = name == "p" or name.startswith(("p ", "p,"))
+        cells = [_cell(value, 4 if is_p else of_columns.get(name, digits)) for value in table[column]]
+        table[column] = ["<0.0001" if is_p and cell == "0.0000" else cell for cell in cells]
+    right = {k for k, column in enumerate(table.columns) if column in numeric}
+
+    def aligned(cell: re.Match[str]) -> str:
+        return f'<{cell[1]} style="text-align: {"right" if int(cell[2]) in right else "left"}"'
+
+    styler = Styler(table, cell_ids=False).hide(axis="index").format(escape="html").format_index(escape="html", axis=1)
+    html = styler.to_html()
+    # Inline, since JupyterLab drops <style> from saved outputs that this machine has not made.
+    rows = re.sub(r'<(t[hd]) class="[^"]*\bcol(\d+)"', aligned, html[html.index("  <thead>") :])
+    small = ' style="font-size: 90%"' if len(table.columns) > 11 else ""  # else wider than JupyterLab's page at 1280 px
+    return HTML(f"<table{small}>\n{rows}")
 
 
 def _intervals_joined(frame: pd.DataFrame, digits: int) -> pd.DataFrame:

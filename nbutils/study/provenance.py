@@ -23,19 +23,30 @@ PACKAGES = [
 ]  # fmt: skip
 
 
-def provenance() -> dict[str, Any]:
+class Provenance(dict[str, Any]):
+    """What made a run, as plain data that a notebook shows in one line."""
+
+    def _repr_html_(self) -> str:
+        versions = [f"{package} {number}" for package, number in self["versions"].items() if number]
+        memory = [f"{where} memory {n_bytes / 1e9:.1f} GB" for where, n_bytes in self["peak_memory_bytes"].items()]
+        machine = [self["device"], f"threads: {self['threads']}", *memory, self["finished"]]
+        commit = f"commit {self['git_commit'] or '—'}"
+        return f'<p><small>{html.escape(" · ".join([*versions, commit, *machine]))}</small></p>'
+
+
+def provenance() -> Provenance:
     """Versions, code and machine, without any name of a person, host or path."""
     torch, cuda = sys.modules.get("torch"), _cuda()
     cores = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
     packages = {p: next((d.version for d in distributions(name=p)), None) for p in PACKAGES}
-    return {
+    return Provenance({
         "versions": {"python": platform.python_version()} | packages,
         "git_commit": git_commit(),
         "device": cuda.get_device_name() if cuda else platform.machine() + " CPU",
         "threads": torch.get_num_threads() if torch else cores,
         "peak_memory_bytes": peak_memory(),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
+    })  # fmt: skip
 
 
 def peak_memory() -> dict[str, int]:

@@ -38,6 +38,18 @@ def test_p_values_have_four_digits():
     assert cells(tables.show(pd.DataFrame({"p": [0.01234], "p (Holm)": [0.5], "points": [0.5]}))) == ["0.0123", "0.5000", "0.5"]
 
 
+def test_text_is_left_aligned_and_numbers_are_right_aligned_without_a_style_sheet():
+    """JupyterLab takes <style> out of saved outputs until the notebook is run, and then aligns all to the right."""
+    html = tables.show(pd.DataFrame({("a", "name"): ["x"], ("a", "n"): [1]})).data
+    assert "<style" not in html and re.findall(r"text-align: (\w+)[^>]*>([^<]+)<", html) == [
+        ("left", "a"), ("left", "name"), ("right", "n"), ("left", "x"), ("right", "1")]  # fmt: skip
+
+
+def test_no_p_value_is_shown_as_nought():
+    shown = cells(tables.show(pd.DataFrame({"p": [0.00001, 0.0002, math.nan], "points": [0.0, 0.0, 0.0]})))
+    assert shown == ["&lt;0.0001", "0.0", "0.0002", "0.0", "—", "0.0"]
+
+
 def test_text_of_a_corpus_is_no_markup():
     html = tables.show(pd.DataFrame({"<b>x</b>": ["<script>alert(1)</script>"]})).data
     assert "<script>" not in html and "<b>x" not in html

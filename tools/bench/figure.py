@@ -35,16 +35,18 @@ def speed_ups(bench: Mapping[str, Any]) -> Figure:
     decoding = decoding[decoding["method"] != CLASSIFIER]
     prefixes = list(decoding["shared prompt (tokens)"].unique())
     sizes, methods = list(decoding["batch"].unique()), list(decoding["method"].unique())
-    figure, panels = plt.subplots(1, len(prefixes), figsize=(4.6 * len(prefixes), 3.6), sharey=True, squeeze=False)
+    figure, panels = plt.subplots(1, len(prefixes), figsize=(6.4 * len(prefixes), 3.8), sharey=True, squeeze=False)
     width = 0.8 / len(methods)
     for axes, prefix in zip(panels[0], prefixes, strict=True):
         for k, method in enumerate(methods):
             of_method = decoding[(decoding["shared prompt (tokens)"] == prefix) & (decoding["method"] == method)]
             x = np.array([sizes.index(b) for b in of_method["batch"]]) - 0.4 + (k + 0.5) * width
             bars = axes.bar(x, of_method["speed-up"], 0.92 * width, color=COLOURS[k], hatch=HATCHES[k], label=method)
-            axes.bar_label(bars, fmt="%.1f", fontsize=8)
+            axes.bar_label(bars, fmt="%.1f", fontsize=8, padding=2)
         axes.set(yscale="log", xlabel="batch size (lines)", title=f"shared prompt of {prefix} tokens")
         axes.set_xticks(range(len(sizes)), sizes)
+        axes.set_yticks([1, 2, 5, 10, 20], ["1", "2", "5", "10", "20"])
+        axes.margins(y=0.1)  # space for the figures above the tallest bar
         axes.axhline(1, color="black", linewidth=0.8)
         axes.grid(axis="x", visible=False)
     panels[0, 0].set_ylabel("speed over HF constrained (ratio)")

@@ -57,7 +57,8 @@ install: .venv/installed  ## create .venv with the locked versions (2 GB and mor
 	$(BIN)/python -m pip install $(PIP) -r torch.lock
 	@# Wheels that were built for a stick (PIP_NO_INDEX, docs/teaching.md) have hashes of their own.
 	@sed -e '/--hash=/d' -e 's/ \\$$//' requirements.lock > .venv/versions.txt
-	$(BIN)/python -m pip install $(PIP) --no-deps \
+	@# Packages that come as sources only are built apart from .venv; pip 23.0 (Debian 12) does so only when told.
+	$(BIN)/python -m pip install $(PIP) --use-pep517 --no-deps \
 	  -r $$(test -n "$$PIP_NO_INDEX" && echo .venv/versions.txt || echo requirements.lock)
 	$(BIN)/python -m pip install $(PIP) --no-deps --no-build-isolation -e .
 	@touch $@

@@ -39,8 +39,12 @@ TAG = $(WITH) python -m nbutils.tagging --run="$$RUN" --notes="$$NOTES" $${OUT:+
   tag-memory slurm audit clean
 
 help:  ## list the commands
-	@awk -F ':.*## ' '/^##@ /{print "\n" substr($$0, 5)} /^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' Makefile
-	@echo; echo "Options: STUDY=demo|hospitals|types|small|small_lm|public|laptop|today|paper|FILE.yaml  CORES=$(CORES)  PROFILE=slurm  KERNEL=name"
+	@awk -F ':.*## ' '/^##@ /{print "\n" substr($$0, 5)} \
+	  /^[a-z-]+:.*## /{line = sprintf("  make %-15s", $$1); n = split($$2, word, " "); \
+	    for (k = 1; k <= n; k++) {if (length(line " " word[k]) > 80) {print line; line = sprintf("%22s", "")} line = line " " word[k]} \
+	    print line}' Makefile
+	@echo; echo "Options"; echo "  STUDY=demo|hospitals|types|small|small_lm|public|laptop|today|paper|FILE.yaml"; \
+	  echo "  CORES=$(CORES)  PROFILE=slurm  KERNEL=name"
 
 ##@ Start
 install: .venv/installed  ## create .venv with the locked versions (2 GB and more, minutes; without CUDA: docs/install.md)

@@ -39,8 +39,12 @@ TAG = $(WITH) python -m nbutils.tagging --run="$$RUN" --notes="$$NOTES" $${OUT:+
   tag-memory slurm audit clean
 
 help:  ## list the commands
-	@awk -F ':.*## ' '/^##@ /{print "\n" substr($$0, 5)} /^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' Makefile
-	@echo; echo "Options: STUDY=demo|hospitals|types|small|small_lm|public|laptop|today|paper|FILE.yaml  CORES=$(CORES)  PROFILE=slurm  KERNEL=name"
+	@awk -F ':.*## ' '/^##@ /{print "\n" substr($$0, 5)} \
+	  /^[a-z-]+:.*## /{line = sprintf("  make %-15s", $$1); n = split($$2, word, " "); \
+	    for (k = 1; k <= n; k++) {if (length(line " " word[k]) > 80) {print line; line = sprintf("%22s", "")} line = line " " word[k]} \
+	    print line}' Makefile
+	@echo; echo "Options"; echo "  STUDY=demo|hospitals|types|small|small_lm|public|laptop|today|paper|FILE.yaml"; \
+	  echo "  CORES=$(CORES)  PROFILE=slurm  KERNEL=name"
 
 ##@ Start
 install: .venv/installed  ## create .venv with the locked versions (2 GB and more, minutes; without CUDA: docs/install.md)
@@ -57,7 +61,8 @@ install: .venv/installed  ## create .venv with the locked versions (2 GB and mor
 	$(BIN)/python -m pip install $(PIP) -r torch.lock
 	@# Wheels that were built for a stick (PIP_NO_INDEX, docs/teaching.md) have hashes of their own.
 	@sed -e '/--hash=/d' -e 's/ \\$$//' requirements.lock > .venv/versions.txt
-	$(BIN)/python -m pip install $(PIP) --no-deps \
+	@# Packages that come as sources only are built apart from .venv; pip 23.0 (Debian 12) does so only when told.
+	$(BIN)/python -m pip install $(PIP) --use-pep517 --no-deps \
 	  -r $$(test -n "$$PIP_NO_INDEX" && echo .venv/versions.txt || echo requirements.lock)
 	$(BIN)/python -m pip install $(PIP) --no-deps --no-build-isolation -e .
 	@touch $@

@@ -6,12 +6,14 @@ it starts are ended together when this process is asked to end.
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +24,7 @@ from types import FrameType
 from typing import Any, BinaryIO
 
 import psutil
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Column
@@ -92,7 +95,7 @@ class Jobs:
     def seconds_left(self, typical: Mapping[str, float]) -> float | None:
         """An estimate from the jobs that have finished, before that from `typical` seconds by rule; None without."""
         means = dict(typical) | {rule: sum(s) / len(s) for rule, s in self.seconds.items()}
-        if not means:
+        if not means or not self.counts:
             return None
         other, now = sum(means.values()) / len(means), time.monotonic()
         left, started = 0.0, defaultdict(int, {rule: len(s) for rule, s in self.seconds.items()})
@@ -152,7 +155,7 @@ def watched(
             if jobs.counts:
                 done = sum(map(len, jobs.seconds.values()))
                 live.update(task, total=sum(jobs.counts.values()), completed=done)
-            what = ", ".join(map(name, jobs.running.values()))
+            what = ", ".join(map(name, jobs.running.values())) if jobs.counts else "looking for what is left to do"
             live.update(task, what=what, clock=_clock(time.monotonic() - begin, jobs.seconds_left(typical or {})))
             live.refresh()
 
@@ -160,6 +163,44 @@ def watched(
     if 0 < status < 128:
         _say_why(jobs, folder, log, name)
     return status
+
+
+def for_terminal(markdown: str, width: int) -> str:
+    """A result's Markdown as plain text of `width` columns: lines wrapped, tables in blocks of columns that fit."""
+    blocks = []
+    for block in html.unescape(markdown.replace("**", "")).strip().split("\n\n"):
+        if not block.startswith("|"):
+            blocks.append("\n".join(textwrap.fill(_unescaped(line), width) for line in block.splitlines()))
+            continue
+        rows = [line.strip()[2:-2].split(" | ") for line in block.splitlines()]
+        cells = [[_unescaped(cell) for cell in row] for row in (rows[0], *rows[2:])]
+        blocks += _columns_that_fit(cells, block.splitlines()[1].split("|").count("---"), width)
+    return "\n\n".join(blocks)
+
+
+def _unescaped(text: str) -> str:
+    return re.sub(r"\\(.)", r"\1", text)
+
+
+def _columns_that_fit(rows: list[list[str]], n_labels: int, width: int) -> list[str]:
+    """The columns of a table in blocks, at least one per training corpus, each beside the labels of the rows."""
+    parts = [re.fullmatch(r"(.+?) ([→Δ].+)", head) for head in rows[0]]
+    trained = [part[1] if part else "" for part in parts]
+    rows = [[part[2] if part else head for part, head in zip(parts, rows[0], strict=True)], *rows[1:]]
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    labels, blocks = list(range(n_labels)), list[list[int]]()
+    for k in range(n_labels, len(widths)):
+        full = blocks and sum(widths[j] + 2 for j in (*labels, *blocks[-1])) + widths[k] > width
+        if not blocks or full or trained[k] != trained[blocks[-1][0]]:
+            blocks.append([])
+        blocks[-1].append(k)
+    shown = []
+    for block in blocks:
+        named = [[trained[block[0]] or rows[0][0], *rows[0][1:]], *rows[1:]]
+        shown.append("\n".join("  ".join(
+            [row[k] + " " * (widths[k] - cell_len(row[k])) for k in labels]
+            + [" " * (widths[k] - cell_len(row[k])) + row[k] for k in block]) for row in named))  # fmt: skip
+    return shown
 
 
 def _live(console: Console) -> Progress:

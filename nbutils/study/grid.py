@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import re
+import shutil
 import sys
 from collections import defaultdict
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from urllib.parse import unquote
 from nbutils import ROOT
 from nbutils.files import DataError, locked, sweep, write_whole
 from nbutils.scoring.spans import exact_scores
-from nbutils.study.console import Job, snakemake, watched
+from nbutils.study.console import Job, for_terminal, snakemake, watched
 from nbutils.study.corpora import open_corpora
 from nbutils.study.file import Study
 from nbutils.study.results import Results
@@ -83,7 +84,10 @@ def _tell(study: Study, *, nothing_to_do: bool) -> None:
     if nothing_to_do:
         print("Nothing was left to train.")
     folder = figure_folder(study.name)
-    print(f"\n{(folder / 'main_result.md').read_text(encoding='utf-8')}")
+    table = (folder / "main_result.md").read_text(encoding="utf-8")
+    if sys.stdout.isatty():
+        table = for_terminal(table, shutil.get_terminal_size().columns) + "\n"
+    print(f"\n{table}")
     print(f"The figure is {(folder / 'main_result.png').relative_to(ROOT)}")
     if sentence := distance(folder / "main_result.csv", ROOT / "figures" / study.name / "main_result.csv"):
         print(sentence)

@@ -6,7 +6,8 @@ import sys
 import pytest
 from rich.console import Console
 
-from nbutils.study.console import Job, Jobs, watched
+from nbutils import ROOT
+from nbutils.study.console import Job, Jobs, for_terminal, watched
 
 # The words of Snakemake 9 for two jobs at a time, of which one fails, is tried again and fails once more.
 WORDS = [
@@ -49,6 +50,7 @@ def test_a_job_is_known_from_its_announcement_to_its_end():
 
 def test_the_expected_end_comes_from_finished_jobs_and_before_them_from_earlier_runs():
     jobs = Jobs()
+    assert jobs.seconds_left({"crf": 30.0}) is None  # nobody knows yet what there is to do
     for line in WORDS[:8]:
         jobs.read(line)
     assert jobs.seconds_left({}) is None
@@ -97,3 +99,21 @@ def test_a_failure_names_the_job_the_end_of_its_log_and_where_snakemakes_words_a
 def test_where_no_job_could_start_snakemakes_last_words_are_shown(tmp_path, capsys):
     assert run(tmp_path, ["studies/mine.yaml: no such corpus"], 1) == 1
     assert "studies/mine.yaml: no such corpus" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("study", ["demo", "small"])
+def test_a_main_table_fits_into_80_columns_with_nothing_cut_and_every_row_named_in_each_block(study):
+    markdown = (ROOT / "figures" / study / "main_result.md").read_text(encoding="utf-8")
+    shown = for_terminal(markdown, 80)
+    assert max(map(len, shown.splitlines())) <= 80 and "**" not in shown and "\\" not in shown
+    rows = [line.strip("| ").split(" | ") for line in markdown.replace("\\", "").splitlines() if line.startswith("| ")]
+    blocks = [block.splitlines() for block in shown.split("\n\n") if block.startswith("trained on")]
+    for k, (system, *cells) in enumerate(rows[1:], 1):
+        lines = [block[k] for block in blocks]
+        assert all(line.startswith(system) for line in lines)
+        assert " ".join(" ".join(line.removeprefix(system) for line in lines).split()) == " ".join(cells)
+
+
+def test_wide_characters_count_as_two_columns_and_a_bar_in_a_title_divides_nothing():
+    table = "| system | type | x |\n|---|---|---:|\n| a \\| b | 病名 | 1 |\n| 名 | d &lt; 3 | 22 |\n"
+    assert for_terminal(table, 40).splitlines() == ["system  type    x", "a | b   病名    1", "名      d < 3  22"]

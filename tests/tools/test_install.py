@@ -115,6 +115,8 @@ def test_a_cpu_build_comes_from_the_index_that_is_named_and_everything_else_from
     pip = [line for line in (tmp_path / "asked").read_text().splitlines() if " pip install " in line]
     assert len(pip) == 4 and [("mirror.example.org" in line) for line in pip] == [True, False, False, False]
     assert pip[0].endswith("torch==2.13.0") and "--no-deps" in pip[0] and "--quiet" not in "".join(pip)
+    # In .venv itself pip 23.0 would build seqeval with a setuptools_scm that lacks one of its own packages.
+    assert "--use-pep517" in pip[2] and "requirements.lock" in pip[2]
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="there the usual build has no CUDA")

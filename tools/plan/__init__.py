@@ -9,8 +9,10 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import shutil
 import sys
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -91,13 +93,13 @@ def _column(s: Study, system: System, train: str, device: Device, efficiency: fl
         "parameters (M)": f"{cost.parameters / 1e6:,.1f}",
         "trainable (M)": f"{cost.trainable / 1e6:,.1f}",
         "training rows": f"{len(lengths):,}" + (" *" if stand_in else ""),
-        "tokens a row, mean / longest": f"{fmean(lengths):,.0f} / {max(lengths):,}",
-        "optimiser steps a run": f"{steps:,}",
+        "tokens per row, mean / longest": f"{fmean(lengths):,.0f} / {max(lengths):,}",
+        "optimiser steps per run": f"{steps:,}",
         "weights, gradients, optimiser (GB)": f"{cost.fixed_bytes / 1e9:,.1f}",
         "peak memory (GB)": _fits(cost.peak_bytes, device),
-        "operations a step (TFLOP)": f"{cost.flops * share / 1e12:,.1f}",
+        "operations per step (TFLOP)": f"{cost.flops * share / 1e12:,.1f}",
         "step time (s)": f"{seconds:,.3f}",
-        "training a run (min)": f"{seconds * steps / 60:,.1f}",
+        "training per run (min)": f"{seconds * steps / 60:,.1f}",
         "runs": str(len(system.seeds)),
     }
 
@@ -109,7 +111,7 @@ def _prompting_column(s: Study, system: System, train: str, device: Device) -> d
     parameters, weights, peak = _prompting_cost(values.model, values.revision, values.bf16, rows, max(lengths))
     return {
         "parameters (M)": f"{parameters / 1e6:,.1f}",
-        "tokens a row, mean / longest": f"{fmean(lengths):,.0f} / {max(lengths):,}",
+        "tokens per row, mean / longest": f"{fmean(lengths):,.0f} / {max(lengths):,}",
         "weights, gradients, optimiser (GB)": f"{weights / 1e9:,.1f}",
         "peak memory (GB)": _fits(peak, device),
         "runs": str(len(system.seeds)),
@@ -324,6 +326,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         chosen.bandwidth or device.bandwidth,
         chosen.memory or device.memory,
     )
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\.")  # of its use by itself
     try:
         s = load_study(chosen.file)
         table = plan(s, device, chosen.efficiency)
@@ -331,14 +334,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     print(
-        f"{s.title or s.name} on one {device.name}: {device.tflops:,.3g} TFLOP/s in bf16, {device.tflops_fp32:,.3g} in "
-        f"single precision, {device.bandwidth:,.0f} GB/s, {device.memory:,.0f} GB; efficiency {chosen.efficiency:g}\n"
+        f"{s.title or s.name} on one {device.name}:\n{device.tflops:,.3g} TFLOP/s in bf16, "
+        f"{device.tflops_fp32:,.3g} in single precision, "
+        f"{device.bandwidth:,.0f} GB/s, {device.memory:,.0f} GB;\nefficiency {chosen.efficiency:g}\n"
     )
-    print(table.to_string())
+    print(table.to_string(line_width=shutil.get_terminal_size().columns if sys.stdout.isatty() else None))
     if table.map(lambda cell: cell.endswith(" *")).to_numpy().any():
         print(f"\n* the corpus is not on this machine; {STAND_IN} (bundled, fictional) stands in for its size")
     print(
-        "\nMemory is that of the longest batch, times are those of mean batches; tagging comes on top. Of a prompted "
-        "model,\nwhich is not trained, only the memory is estimated."
+        "\nMemory is that of the longest batch, times are those of mean batches; tagging\n"
+        "comes on top. Of a prompted model, which is not trained,\nonly the memory is estimated."
     )
     return 0

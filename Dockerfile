@@ -20,7 +20,9 @@ COPY --chown=study nbutils/__init__.py nbutils/__init__.py
 RUN PIP_NO_CACHE_DIR=1 make install
 
 COPY --chown=study . .
-RUN touch .venv/installed && mkdir -p runs models report tagged data/jmed-llm
+# Whoever runs it (--user) may write where results go, and has a home and a name for Jupyter and Snakemake.
+RUN touch .venv/installed && mkdir -p -m 1777 runs models report tagged data/jmed-llm
+ENV HOME=/tmp USER=study
 
 # Models and data are brought along or mounted, never fetched.
 ENV HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 PYTHONDONTWRITEBYTECODE=1

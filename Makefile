@@ -3,7 +3,7 @@ STUDY ?= demo
 DEVICE ?= h100
 CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 1)
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
-  $$p -c 'import sys; sys.exit(sys.version_info < (3, 11, 5))' 2>/dev/null && echo $$p && break; done)
+  $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 # The study file "public" reads JMED-LLM's CSV files from here.
 export JMED_LLM_DIR ?= $(firstword $(wildcard data/jmed-llm ../shared/data/jmed-llm) data/jmed-llm)
 export TOKENIZERS_PARALLELISM = false
@@ -50,7 +50,7 @@ help:  ## list the commands
 install: .venv/installed  ## create .venv with the locked versions (2 GB and more, minutes; without CUDA: docs/install.md)
 
 .venv/installed: torch.lock requirements.lock pyproject.toml
-	@test -n "$(PYTHON)" || { echo "Python 3.11.5 or newer is needed; install it and run make again."; exit 1; }
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; install it and run make again."; exit 1; }
 	@case "$$TORCH" in ""|cuda|cpu) ;; *) echo "TORCH=$$TORCH: write TORCH=cpu, or leave it out."; exit 1;; esac
 	@test "$$TORCH" != cpu -o -n "$$TORCH_INDEX$$PIP_NO_INDEX" -o "$$(uname -s)" = Darwin || { \
 	  echo "TORCH=cpu needs TORCH_INDEX=URL, the index of PyTorch's CPU builds (docs/install.md)."; exit 1; }

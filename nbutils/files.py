@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import psutil
-
 from nbutils import ROOT
 
 MAX_BYTES = 100_000_000  # a hundred times the largest public corpus of this kind; memory, not taste, sets the limit
@@ -331,6 +329,8 @@ def _node() -> str:
 
 def sweep(folder: str | Path) -> list[Path]:
     """Remove what killed processes of this machine left half-written anywhere below a folder; says what that was."""
+    import psutil  # only here, since the benchmark of a bare machine reads this module without it
+
     swept = []
     pattern = re.compile(rf"\.[0-9a-f]{{8}}\.{_node()}-(\d{{1,9}})\.part")
     for root, folders, names in os.walk(folder):

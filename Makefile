@@ -79,7 +79,7 @@ lab: install  ## open the notebooks in JupyterLab; asks no other machine (second
 	@$(WITH) python -m jupyterlab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks/00_reading_the_paper.ipynb \
 	  --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate \
 	  --LabApp.extension_manager=readonly --LabApp.app_settings_dir="$(CURDIR)/profiles/lab" \
-  --KernelManager.transport_encryption=auto
+	  --KernelManager.transport_encryption=auto
 
 report: install  ## results and executed notebooks as a static site in report/ (10 s, 6 MB)
 	@$(FILE) $(WITH) python -m tools.report site "$$file"

@@ -16,7 +16,7 @@ import pandas as pd
 
 from nbutils.analysis import significance
 from nbutils.analysis.significance import INTERVAL
-from nbutils.files import DataError, written_whole
+from nbutils.files import DataError, write_whole
 from nbutils.study.corpora import private_names
 from nbutils.study.file import Study, load_study
 from nbutils.study.provenance import without_paths
@@ -188,8 +188,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not results.runs:
             raise DataError(f"{study.path}: has no seed {run.seed} of {run.system}; name the study of the run")
         path = chosen.out or chosen.run / "card.md"
-        with written_whole(path, private=bool(private_names(study))) as file:
-            file.write(card(results))
+        write_whole(path, card(results), private=bool(private_names(study)))
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nbutils import ROOT
 from nbutils.analysis.significance import FLOOR
-from nbutils.files import DataError, written_whole
+from nbutils.files import DataError, write_whole
 from tools import report
 
 READMES = ("README.md", "README.ja.md")
@@ -44,8 +44,7 @@ def fill(mark: str, content: str, folder: Path = ROOT) -> list[Path]:
     filled = {path: between(mark, content, text, path.name) for path, text in texts.items()}
     changed = [path for path in paths if filled[path] != texts[path]]
     for path in changed:
-        with written_whole(path) as file:
-            file.write(filled[path])
+        write_whole(path, filled[path])
     return changed
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from nbutils import ROOT
-from nbutils.files import written_whole
+from nbutils.files import write_whole
 from nbutils.study.file import Study
 from nbutils.taggers import KINDS
 from nbutils.taggers.settings import FILLED_IN, TINY
@@ -55,6 +55,5 @@ def text() -> str:
 
 
 if __name__ == "__main__":
-    with written_whole(PATH) as file:
-        file.write(text())
+    write_whole(PATH, text())
     print(PATH.relative_to(ROOT))

@@ -14,7 +14,7 @@ from functools import cached_property
 
 from nbutils import ROOT
 from nbutils.analysis import agreement, main_result, significance
-from nbutils.files import written_whole
+from nbutils.files import write_whole
 from nbutils.scoring.spans import Scores, exact_document
 from nbutils.study.corpora import corpus_path, private_names
 from nbutils.study.file import Study, load_study
@@ -279,8 +279,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         study = load_study(chosen.file)
         results = own_or_bundled(study, chosen.runs)
         path = ROOT / "runs" / study.name / "tripod_llm.md"
-        with written_whole(path, private=bool(private_names(study))) as file:
-            file.write(page(results))
+        write_whole(path, page(results), private=bool(private_names(study)))
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 1

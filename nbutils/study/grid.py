@@ -17,9 +17,10 @@ from urllib.parse import unquote
 from nbutils import ROOT
 from nbutils.files import DataError, locked, sweep, write_whole
 from nbutils.scoring.spans import exact_scores
-from nbutils.study.console import Job, for_terminal, snakemake, watched
+from nbutils.study.console import Job, for_terminal, watched
 from nbutils.study.corpora import open_corpora
 from nbutils.study.file import Study
+from nbutils.study.processes import snakemake
 from nbutils.study.results import Results
 from nbutils.study.runs import figure_folder, read_run, read_runs, run_folder
 from nbutils.study.systems import tiny_folder

@@ -93,8 +93,9 @@ def train(
         trainer.remove_callback(PrinterCallback)
         if progress:
             trainer.add_callback(_Pace())
-        trainer.begin = time.monotonic() - seconds_trained(checkpoints)
-        trainer.train(resume_from_checkpoint=_last_checkpoint(checkpoints))
+        last = _last_checkpoint(checkpoints)
+        trainer.begin = time.monotonic() - _seconds_at(last)
+        trainer.train(resume_from_checkpoint=last)
     return trainer.state.log_history
 
 
@@ -133,9 +134,12 @@ def _one_device(args: TrainingArguments) -> TrainingArguments:
 
 def seconds_trained(checkpoints: str | Path | None) -> float:
     """How long the training took, in all its parts, up to the checkpoint that it will go on from; else 0."""
-    last = _last_checkpoint(checkpoints)
-    path = Path(last or "") / SECONDS
-    return json.loads(path.read_text(encoding="utf-8")) if last and path.exists() else 0.0
+    return _seconds_at(_last_checkpoint(checkpoints))
+
+
+def _seconds_at(checkpoint: str | None) -> float:
+    path = Path(checkpoint or "") / SECONDS
+    return json.loads(path.read_text(encoding="utf-8")) if checkpoint and path.exists() else 0.0
 
 
 def _last_checkpoint(folder: str | Path | None) -> str | None:

@@ -19,7 +19,8 @@ from typing import Any
 
 from nbutils.files import DataError
 from nbutils.study.console import Job as GridJob
-from nbutils.study.console import snakemake, watched
+from nbutils.study.console import watched
+from nbutils.study.processes import snakemake
 from nbutils.study.runs import read_run
 from nbutils.taggers import KINDS, Tagger
 from nbutils.tagging.choose import WAYS, tagged_notes, write_choice

@@ -14,8 +14,8 @@ import pytest
 from nbutils import ROOT
 from nbutils.files import DataError
 from nbutils.study import grid
-from nbutils.study.console import end, snakemake
 from nbutils.study.file import load_study
+from nbutils.study.processes import end, snakemake
 
 SECONDS = 120  # until a busy machine has started a server
 

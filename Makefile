@@ -43,7 +43,7 @@ help:  ## list the commands
 	  /^[a-z-]+:.*## /{line = sprintf("  make %-15s", $$1); n = split($$2, word, " "); \
 	    for (k = 1; k <= n; k++) {if (length(line " " word[k]) > 80) {print line; line = sprintf("%22s", "")} line = line " " word[k]} \
 	    print line}' Makefile
-	@echo; echo "Options"; echo "  STUDY=demo|hospitals|types|small|small_lm|public|laptop|today|paper|FILE.yaml"; \
+	@echo; echo "Options"; echo "  STUDY=demo|hospitals|types|small|small_lm|small_icl|public|laptop|today|paper|FILE.yaml"; \
 	  echo "  CORES=$(CORES)  PROFILE=slurm  KERNEL=name"
 
 ##@ Start

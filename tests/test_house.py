@@ -39,8 +39,7 @@ SURFACE = {
         "exploration",
         "generalisation", "main_result", "misses", "paper", "power", "significance", "stratification",
     },
-    "nbutils.prompting": {"markup", "tagger"},
-    "nbutils.prompting.prompts": {"build_prompt", "prompt_string"},
+    "nbutils.prompting": {"markup", "prompts", "tagger"},
     "nbutils.study.systems": {"prepare"},
     "nbutils.views": {"browser", "html"},
 }  # fmt: skip

@@ -34,6 +34,12 @@ def test_a_notebook_opens_with_its_question(notebook):
     assert first.cell_type == "markdown" and first.source.startswith("# ") and "**Question.**" in first.source
 
 
+def test_a_notebook_answers_its_question_in_a_computed_sentence(notebook):
+    assert any(
+        re.search(r"Markdown\(.*(answer|verdict|of_one_run|sentences)", cell.source) for cell in code_cells(notebook)
+    )
+
+
 def test_exactly_one_cell_holds_the_parameters_and_each_has_a_comment(notebook):
     (parameters,) = [c for c in code_cells(notebook) if "parameters" in c.metadata.get("tags", [])]
     assert all("#" in line for line in parameters.source.splitlines())

@@ -12,7 +12,8 @@ from nbutils.study.corpora import main_setting
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Write runs/STUDY/generalisation/like-for-like-TARGET-SYSTEM.csv for each system; notebook 10 reads them."""
+    """Write runs/STUDY/generalisation/like-for-like-TARGET-SYSTEM.csv for each system and print its table; notebook 10
+    reads them."""
     parser = argparse.ArgumentParser(prog="python -m tools.cross_fit", description=main.__doc__)
     parser.add_argument("systems", nargs="+", help="names in the study file, such as crf, bert, lora")
     parser.add_argument("--study", default="demo")
@@ -25,8 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     corpora = open_corpora(study)
     for system in chosen.systems:
         kept = kept_in("runs", study.name, f"like-for-like-{target}-{system}.csv")
-        cross_fitting.counts(study, corpora, target, source, system, kept=kept)
-        print(f"{system}: {kept[-1].name} is up to date")
+        like = cross_fitting.counts(study, corpora, target, source, system, kept=kept)
+        print(cross_fitting.table(like).round(1).to_string(), f"{kept[-1].name} is up to date", sep="\n")
 
 
 if __name__ == "__main__":

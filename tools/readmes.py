@@ -1,4 +1,4 @@
-"""The parts of the READMEs that commands fill: what stands between two marks (<!-- result --> and <!-- /result -->)."""
+"""What commands fill in the READMEs and in docs/: the text between two marks (<!-- demo --> and <!-- /demo -->)."""
 
 from __future__ import annotations
 
@@ -11,16 +11,20 @@ from nbutils.files import DataError, write_whole
 from tools import report
 
 READMES = ("README.md", "README.ja.md")
-TABLES = ("small", "demo")  # the studies whose main table stands in the READMEs, each between marks of its name
+MODELS_PAGE = ("docs/real_models.md",)
+# The studies whose main table is shown, each between marks of its name, and on which pages.
+TABLES = {"small": READMES, "demo": READMES, "small_lm": MODELS_PAGE, "small_icl": MODELS_PAGE}
 
 
 def main_table(study: str) -> str:
-    """A study's main table with its caption as notebook 06 wrote it, without the rows of systems that find nothing.
+    """A study's main table with its caption as notebook 06 wrote it; in a README without rows that find nothing.
 
     Raises:
         DataError: there is none.
     """
     lines = report.result_table(ROOT / "figures" / study).splitlines()
+    if TABLES[study] != READMES:
+        return "\n".join(lines)
     kept = [line for line in lines if not _finds_nothing(line)]
     if left_out := len(lines) - len(kept):
         kept += ["", f"Left out: {left_out} systems below {FLOOR:.0f} everywhere (figures/{study}/main_result.md)."]
@@ -34,12 +38,12 @@ def _finds_nothing(line: str) -> bool:
 
 
 def fill(mark: str, content: str, folder: Path = ROOT) -> list[Path]:
-    """Put the content between the marks of every README; returns those that changed.
+    """Put the content between the marks on every page that shows them; returns those that changed.
 
     Raises:
-        DataError: a README lacks one of the marks; none is changed then.
+        DataError: a page lacks one of the marks; none is changed then.
     """
-    paths = [folder / name for name in READMES if (folder / name).exists()]
+    paths = [folder / name for name in TABLES.get(mark, READMES) if (folder / name).exists()]
     texts = {path: path.read_text(encoding="utf-8") for path in paths}
     filled = {path: between(mark, content, text, path.name) for path, text in texts.items()}
     changed = [path for path in paths if filled[path] != texts[path]]

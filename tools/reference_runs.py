@@ -58,7 +58,7 @@ def publish(study: Study) -> None:
         notebook_outputs.make(notebook_outputs.notebooks())
     if study.name in readmes.TABLES:
         changed = readmes.fill(study.name, readmes.main_table(study.name))
-        print(", ".join(p.name for p in changed) + " filled" if changed else "The READMEs show the table already.")
+        print(", ".join(p.name for p in changed) + " filled" if changed else "The table is shown already.")
 
 
 def refuse_private(study: Study) -> None:

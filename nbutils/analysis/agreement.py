@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -72,6 +72,19 @@ def _table(pairs: Pairs, each: dict[str, list[Scores]], cluster: Sequence[str] |
     first, second, matched = (table[column] for column in columns[:3])
     shares = {"Jaccard": first + second - matched, "share of first's": first, "share of second's": second}
     return table.assign(**{share: matched / of for share, of in shares.items()})
+
+
+def answer(tables: Mapping[str, pd.DataFrame]) -> str:
+    """The question of notebook 02 answered in Markdown, from `agreement_table` of each corpus."""
+    said = []
+    for name, table in tables.items():
+        exact, partial = table.iloc[0], table.iloc[1]
+        low, high = exact[INTERVAL[0]], exact[INTERVAL[1]]
+        said.append(
+            f"- **{name}:** the two annotators agree on exact spans with an F1 of {exact['F1']:.3f} "
+            f"[{low:.3f}, {high:.3f}], and with {partial['F1']:.3f} where any shared character counts."
+        )
+    return "\n".join(said) or "No corpus of this study has a second annotator."
 
 
 def as_the_paper_prints_it(table: pd.DataFrame) -> pd.DataFrame:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from nbutils.analysis.significance import FLOOR
 from nbutils.study.file import Study
 from nbutils.study.results import Results
 
@@ -41,7 +42,8 @@ def cost_table(results: Results, scores: pd.DataFrame) -> pd.DataFrame:
         latency, tokens = record.get("latency", {}), record.get("tokens", {})
         seconds, characters = np.array(latency.get("seconds", []), dtype=float), sum(latency.get("characters", []))
         n_notes = tokens.get("notes", np.nan)
-        machine = f"{record.get('device', '?')}, {record.get('threads', '?')} threads"
+        threads = record.get("threads", "?")
+        machine = f"{record.get('device', '?')}, {threads} thread{'' if threads == 1 else 's'}"
         elsewhere = "predictions" in record  # its own time and memory are not known here
         memory, size = {} if elsewhere else record.get("peak_memory_bytes", {}), record.get("model_size", {})
         rows.append({
@@ -62,13 +64,38 @@ def cost_table(results: Results, scores: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
+def machines(costs: pd.DataFrame) -> str:
+    """A sentence that names what the runs of `cost_table` ran on."""
+    return f"Measured on: {'; '.join(costs['device'].unique())}."
+
+
 def by_system(study: Study, costs: pd.DataFrame) -> pd.DataFrame:
-    """Medians over training corpora and seeds, one row per system in the study's order, with the machines."""
+    """Medians over training corpora and seeds, one row per system in the study's order; machines if several."""
     grouped = costs.drop(columns=["train", "seed", "device"]).groupby("system", sort=False).median()
     grouped["runs"] = costs.groupby("system").size()
-    grouped["device"] = costs.groupby("system")["device"].agg(lambda names: " / ".join(sorted(set(names))))
+    if costs["device"].nunique() > 1:
+        grouped["device"] = costs.groupby("system")["device"].agg(lambda names: " / ".join(sorted(set(names))))
     order = [name for name in study.systems if name in grouped.index]
     return grouped.loc[order].rename(index={name: study.systems[name].title for name in order})
+
+
+def answer(table: pd.DataFrame, floor: float = FLOOR) -> str:
+    """The question of notebook 09 answered in Markdown, from `by_system`: the best by F1, and the others beside it.
+
+    Args:
+        floor: a system below it everywhere is left out.
+    """
+    timed = table[(table["mean F1 (%)"] >= floor) & table["p50 (ms a note)"].notna()]
+    if timed.empty:
+        return "No system above the floor has been timed."
+    ranked = timed.sort_values("mean F1 (%)", ascending=False)
+    best = ranked.iloc[0]
+    f1, time = best["mean F1 (%)"], best["p50 (ms a note)"]
+    said = [f"- **{best.name}** has the highest mean F1 ({f1:.1f}) at {time:.0f} ms a note."]
+    for title, row in ranked.iloc[1:].iterrows():
+        times, points = row["p50 (ms a note)"] / time, row["mean F1 (%)"] - f1
+        said.append(f"- {title}: {points:+.1f} points at {times:.1f} times the time.")
+    return "\n".join(said)
 
 
 def one_pass_or_many(results: Results, costs: pd.DataFrame, scores: pd.DataFrame, *, window: int = 32) -> pd.DataFrame:

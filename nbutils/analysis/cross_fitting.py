@@ -48,6 +48,7 @@ def folds(
         cut[APART] = list(leave_out(target, *keys, n_groups=min(keys.values()), seed=seed))
     return {NEAR: near, FAR: far} | generalisation.same_size(cut, seed=seed)
 
+
 # Settings that came later, at their defaults: what was computed before them is still what is asked for.
 NEWER = (("dictionary", None), ("hints", 20))
 

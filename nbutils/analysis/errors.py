@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -187,10 +187,14 @@ def in_its_line(document: Document, predicted: Iterable[Entity], entity: Entity)
 
 
 def on_document(
-    results: Results, document_id: str, *, train: str, evaluate: str
+    results: Results, document_id: str | None = None, *, train: str, evaluate: str
 ) -> tuple[Document, dict[str, Prediction]]:
-    """One document (its id as it may be shown) and what every system predicted in it with its first seed, by title."""
-    document = next(d for d in results.gold(train, evaluate) if shown(d).id == document_id)
+    """One document and what every system predicted in it with its first seed, by title.
+
+    Args:
+        document_id: as it may be shown; without it the first document.
+    """
+    document = next(d for d in results.gold(train, evaluate) if document_id in (None, shown(d).id))
     by_title: dict[str, Prediction] = {}
     for scored in results.scored(train, evaluate):
         if scored.title not in by_title:
@@ -219,6 +223,26 @@ def count_table(study: Study, rows: pd.DataFrame, n_runs: Mapping[str, int], sid
     table.loc["all"] = table.sum()
     table.index.name, table.columns.name = side, "errors per run"
     return table
+
+
+def answer(study: Study, counts: pd.DataFrame, left_out: Collection[str] = ()) -> str:
+    """The question of notebook 08 answered in Markdown, from `count_table` of false positives; a sentence per system.
+
+    Args:
+        left_out: names of systems that find nothing.
+    """
+    said = []
+    for title in (system.title for name, system in study.systems.items() if name not in left_out):
+        if title not in counts or not counts.loc["all", title]:
+            continue
+        kinds = counts[title].drop("all")
+        touching, commonest = kinds[list(BORDER_KINDS)].sum() / kinds.sum(), kinds.idxmax()
+        said.append(
+            f"- **{title}:** {kinds.sum():,.1f} false positives per run; {touching:.0%} of them are a name with "
+            f"another boundary, {1 - touching:.0%} are something else; the commonest kind is *{commonest}* "
+            f"({kinds.max() / kinds.sum():.0%})."
+        )
+    return "\n".join(said) or "No system that finds something has a false positive here."
 
 
 def examples(study: Study, rows: pd.DataFrame, side: str = FALSE_POSITIVE, n: int = 1) -> pd.DataFrame:

@@ -40,6 +40,15 @@ def overlap_table(corpora: Mapping[str, Corpus]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*keys, "unseen-entity rate"]).set_index(keys)
 
 
+def answer(corpora: Mapping[str, Corpus]) -> str:
+    """The question of notebook 01 answered in Markdown: what share of a corpus's mentions another has never named."""
+    rates = overlap_table(corpora)["unseen-entity rate"]
+    said = [
+        f"- {rate:.0%} of the entity mentions in {test} are unseen in {known}." for (known, test), rate in rates.items()
+    ]
+    return "\n".join(said)
+
+
 def vocabulary_overlap(corpora: Mapping[str, Corpus]) -> pd.DataFrame:
     """For each ordered pair, the share of character and bigram tokens of the second that the first has at all."""
     grams = {name: (_grams(c, 1), _grams(c, 2)) for name, c in corpora.items()}

@@ -201,6 +201,23 @@ def gap_table(counts: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index(["tagger", "step"])
 
 
+def answer(gaps: pd.DataFrame) -> str:
+    """The question of notebook 10 answered in Markdown, from `gap_table`: what is lost on notes of the same kind."""
+
+    def points(row: pd.Series) -> str:
+        return f"{row.iloc[0]:+.1f} [{row[INTERVAL[0]]:+.1f}, {row[INTERVAL[1]]:+.1f}]"
+
+    said = []
+    for tagger, steps in gaps.groupby("tagger", sort=False):
+        of = steps.droplevel("tagger")
+        within = of.drop(index=[BEYOND, WHOLE])
+        said.append(f"- **{tagger}:** F1 changes by {points(of.loc[WHOLE])} points from in-domain to out-of-domain")
+        for step in within.index[-1:]:
+            said[-1] += f"; training {step}, and on the same kind of notes, takes {points(within.loc[step])} of it"
+        said[-1] += "."
+    return "\n".join(said)
+
+
 def evaluation_of(notes: pd.DataFrame) -> Evaluation:
     """The counts of one tagger under one regime, in the form that `intervals` compares.
 

@@ -57,6 +57,17 @@ def answer(study: Study, evaluated: Evaluated) -> str:
     return "\n".join(f"- {sentence}" for sentence in [*said, *filter(None, [nothing])])
 
 
+def of_one_run(study: Study, scores: pd.DataFrame) -> str:
+    """What one run scored, in a sentence of Markdown; needs its rows of `score_runs`."""
+    first = scores.iloc[0]
+    inside = scores.loc[scores["setting"] == "ID", "f1"]
+    said = [f"F1 {inside.iloc[0]:.1f} on held-out notes of {first['train']}"] if len(inside) else []
+    for row in scores[scores["setting"] == "OOD"].to_dict("records"):
+        change = f" ({row['f1'] - inside.iloc[0]:+.1f})" if len(inside) else ""
+        said.append(f"{row['f1']:.1f} on {row['evaluate']}{change}")
+    return f"**{study.systems[first['system']].title}, {first['train']}, seed {first['seed']}:** {', '.join(said)}."
+
+
 def _best_ends(rows: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
     """The ends over other trainings, or of these models where one training says nothing of others."""
     low, high = (rows[wide].fillna(rows[own]) for wide, own in zip(WIDER, INTERVAL, strict=True))
@@ -309,7 +320,9 @@ def write_main_result(
     _write_csv(table, folder / "main_result.csv", "system")
     with written_whole(path := folder / "main_result.md") as file:
         file.write(f"**{_as_text(study.title or study.name)}** — micro F1 in percent, exact spans{how}.\n")
-        delta = "Δ = OOD − ID, as in Table 3 of the paper; in brackets its 95 % interval, over other notes and trainings."
+        delta = (
+            "Δ = OOD − ID, as in Table 3 of the paper; in brackets its 95 % interval, over other notes and trainings."
+        )
         caption = "\n".join(map(_as_text, study.caption.splitlines()))
         file.write(f"{caption}\n{delta}\n\n{to_markdown(table)}")
         if by_type is not None and len(study.types) > 1:

@@ -61,6 +61,19 @@ def audit_table3(rounding: float = ROUNDING) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index(["system", "Δ"])
 
 
+def answer(rounding: float = ROUNDING) -> str:
+    """The question of notebook 00 answered in Markdown: how many of the printed numbers agree with each other."""
+    printed, claims, f1 = audit_table3(rounding)["printed is"], audit_claims(), audit_f1()
+    failing = ", ".join(claims.index[~claims["holds"]])
+    right, defined, neither = (int((printed == kind).sum()) for kind in ("OOD − ID", "ID − OOD", "neither"))
+    return (
+        f"Of the {len(printed)} printed Δ, {right} are OOD − ID, {defined} are ID − OOD as the text defines it, and "
+        f"{neither} is neither; {claims['holds'].sum()} of {len(claims)} claims hold by the printed means"
+        f"{f' (not: {failing})' if failing else ''}; precision and recall give the printed F1 in {f1['agree'].sum()} "
+        f"of {len(f1)} cases."
+    )
+
+
 def audit_f1() -> pd.DataFrame:
     """F1 from the precision and recall of the error analysis, beside the CR→PN cell of Table 3."""
     table = pd.DataFrame.from_dict(ERROR_ANALYSIS, orient="index", columns=["precision", "recall"])
@@ -160,7 +173,7 @@ def table4_in_public_reports(folder: str | Path | None = None) -> pd.DataFrame |
         return "JMED-LLM is not on this machine (JMED_LLM_DIR); the last column of the table above says what it showed."
     texts = {d.id: _bare(d.text) for d in read_corpus(folder / "CRNER.csv", "jmed")}
     table["stands in"] = [", ".join(id for id, text in texts.items() if _bare(s) in text) for s in table["sentence"]]
-    return table[["sentence_en", "stands in"]].set_index("sentence_en")
+    return table[["in English", "stands in"]].set_index("in English")
 
 
 def _bare(text: str) -> str:

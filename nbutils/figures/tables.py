@@ -70,6 +70,17 @@ def _rows_named(table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
+def settings(chosen: object, title: str) -> HTML:
+    """The settings of a system, a row each, with values as a study file has them.
+
+    Args:
+        chosen: what `nbutils.settings` gives.
+        title: the heading of their column.
+    """
+    values = [str(v) if isinstance(v, int | float) else v for v in vars(chosen).values()]
+    return show(pd.Series(values, index=list(vars(chosen)), name=title, dtype=object).to_frame())
+
+
 def _cell(value: object, digits: int) -> str:
     if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
         return NONE
@@ -77,6 +88,10 @@ def _cell(value: object, digits: int) -> str:
         return "yes" if value else "no"
     if isinstance(value, int | np.integer):
         return f"{value:,}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {_cell(one, digits)}" for key, one in value.items()) or NONE
+    if isinstance(value, list | tuple):
+        return ", ".join(_cell(one, digits) for one in value) or NONE
     return f"{value:,.{digits}f}" if isinstance(value, float) else str(value)
 
 

@@ -14,7 +14,7 @@ from nbutils.prompting import markup
 from nbutils.prompting.ledger import Outcome
 from nbutils.prompting.prompts import Prompt, answer_limit
 from nbutils.taggers.copying.decode import Copier, TagTokens, decode
-from nbutils.taggers.models import HOLE, around, load_causal
+from nbutils.taggers.models import HOLE, around, bf16_products, load_causal
 from nbutils.taggers.offsets import encode_with_offsets
 from nbutils.taggers.settings import IclSettings
 from nbutils.taggers.usage import Tokens
@@ -44,7 +44,8 @@ class LocalModel:
         answer = self._copied if self.settings.decoding == "copy" else self._generated
         for first in tqdm(range(0, len(order), size), disable=not progress, desc="answering", unit="batch"):
             batch = order[first : first + size]
-            outcomes = answer([ids[k] for k in batch], [texts[k] for k in batch], [limits[k] for k in batch])
+            with bf16_products(self.settings.bf16):
+                outcomes = answer([ids[k] for k in batch], [texts[k] for k in batch], [limits[k] for k in batch])
             for k, outcome in zip(batch, outcomes, strict=True):
                 found[k] = outcome
         return found

@@ -64,7 +64,7 @@ def load_causal(settings: Any, names: list[str] | None = None) -> tuple[Any, Any
     Args:
         names: of labels, for a new head that labels tokens instead of the one that writes them.
     """
-    half = settings.bf16 and device().type == "cuda"  # on a CPU only products are (training.bf16_products)
+    half = settings.bf16 and device().type == "cuda"  # on a CPU only products are (bf16_products)
     dtype = torch.bfloat16 if half else torch.float32
     options: dict[str, Any] = {"dtype": dtype}
     if getattr(settings, "load_in_4bit", False):
@@ -186,6 +186,23 @@ def device() -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
     return torch.device("cpu")
+
+
+@contextmanager
+def bf16_products(wanted: bool) -> Iterator[None]:
+    """On a CPU, multiply matrices in bfloat16 and keep weights, sums and all else in single precision.
+
+    Twice as fast as single precision where the processor has instructions for it (AMX, AVX-512 BF16), and faster than
+    mixed precision, whose copies cost more than they save there. Other processors stay with single precision.
+    """
+    matmul = torch.backends.mkldnn.matmul
+    before = matmul.fp32_precision
+    if wanted and device().type == "cpu":
+        matmul.fp32_precision = "bf16"
+    try:
+        yield
+    finally:
+        matmul.fp32_precision = before
 
 
 @contextmanager

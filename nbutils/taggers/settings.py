@@ -175,7 +175,7 @@ class IclSettings:
     # A local model (no endpoint)
     revision: str | None = None
     decoding: Literal["free", "copy"] = "free"  # copy: constrained to copy the text and set tags
-    bf16: bool = False
+    bf16: bool = False  # on a CPU its products alone (models.bf16_products)
     decode_batch_size: Count = 16
     max_length: Count = 8192  # tokens of prompt and answer together; the guideline alone is some 1,800
     # An endpoint that speaks OpenAI's chat completions

@@ -8,7 +8,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from transformers.training_args import ParallelMode
 
 from nbutils.files import DataError
 from nbutils.taggers import checksums
-from nbutils.taggers.models import device, memory_hint
+from nbutils.taggers.models import bf16_products, device, memory_hint
 from nbutils.taggers.settings import Training
 
 SECONDS = "seconds.json"  # in a checkpoint
@@ -97,23 +96,6 @@ def train(
         trainer.begin = time.monotonic() - _seconds_at(last)
         trainer.train(resume_from_checkpoint=last)
     return trainer.state.log_history
-
-
-@contextmanager
-def bf16_products(wanted: bool) -> Iterator[None]:
-    """On a CPU, multiply matrices in bfloat16 and keep weights, sums and all else in single precision.
-
-    Twice as fast as single precision where the processor has instructions for it (AMX, AVX-512 BF16), and faster than
-    mixed precision, whose copies cost more than they save there. Other processors stay with single precision.
-    """
-    matmul = torch.backends.mkldnn.matmul
-    before = matmul.fp32_precision
-    if wanted and device().type == "cpu":
-        matmul.fp32_precision = "bf16"
-    try:
-        yield
-    finally:
-        matmul.fp32_precision = before
 
 
 def _less_memory(settings: Training) -> str:

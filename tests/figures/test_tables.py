@@ -34,8 +34,17 @@ def test_a_row_label_is_written_once_and_a_count_of_rows_not_at_all():
     assert cells(tables.show(frame.reset_index(drop=True))) == ["1.0", "2.0"]
 
 
+def test_lists_and_mappings_are_written_as_a_person_writes_them():
+    shown = cells(tables.show(pd.DataFrame({"value": [("d", "a"), {"CR": 1000, "PN": None}, (), {}]})))
+    assert shown == ["d, a", "CR: 1,000, PN: —", "—", "—"]
+
+
 def test_p_values_have_four_digits():
-    assert cells(tables.show(pd.DataFrame({"p": [0.01234], "p (Holm)": [0.5], "points": [0.5]}))) == ["0.0123", "0.5000", "0.5"]
+    assert cells(tables.show(pd.DataFrame({"p": [0.01234], "p (Holm)": [0.5], "points": [0.5]}))) == [
+        "0.0123",
+        "0.5000",
+        "0.5",
+    ]
 
 
 def test_text_is_left_aligned_and_numbers_are_right_aligned_without_a_style_sheet():

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import servers
+import torch
 from conftest import note
 from test_ask import settings_for
 
@@ -15,9 +16,11 @@ from nbutils.corpus import Corpus, Document, Entity, problems
 from nbutils.corpus.formats import read_corpus
 from nbutils.files import DataError
 from nbutils.prompting import tagger as icl
+from nbutils.prompting.local import LocalModel
 from nbutils.prompting.prompts import build_prompt, prompt_string, shortened
 from nbutils.study.runs import read_predictions, write_predictions
 from nbutils.taggers import PROMPTS
+from nbutils.taggers.models import device
 from nbutils.taggers.settings import IclSettings
 
 
@@ -131,6 +134,17 @@ def test_the_same_seed_gives_the_same_answers(local, notes):
 def test_batches_do_not_change_greedy_answers(local, notes):
     one, many = (icl.fit(notes[:6], replace(local, decode_batch_size=n), seed=0).predict(notes[6:]) for n in (1, 16))
     assert [p.raw for p in one] == [p.raw for p in many]
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_bf16_answers_with_products_in_bf16_on_a_cpu_and_nothing_else_does(local, notes, wanted, monkeypatch):
+    matmul = torch.backends.mkldnn.matmul
+    before, seen = matmul.fp32_precision, []
+    monkeypatch.setattr(LocalModel, "_copied", lambda *_: seen.append(matmul.fp32_precision) or [])
+    model = icl.IclTagger(replace(local, decoding="copy", bf16=wanted), (), 0).local
+    with pytest.raises(ValueError, match="zip"):  # the stand-in answers nothing
+        model.answers([build_prompt("tiny_icl", [], "発熱")], ["発熱"])
+    assert seen == ["bf16" if wanted and device().type == "cpu" else before] and matmul.fp32_precision == before
 
 
 def test_a_prompt_without_room_for_an_answer_is_a_recorded_state(local, notes):

@@ -94,7 +94,7 @@ def test_the_medical_encoders_of_the_documentation_are_those_of_the_code():
         assert known.licence in row
 
 
-@pytest.mark.parametrize("name", ["paper", "laptop", "small", "small_lm"])
+@pytest.mark.parametrize("name", ["paper", "laptop", "small", "small_lm", "small_icl"])
 def test_the_models_of_our_studies_are_pinned_where_a_commit_is_known(name):
     pinned = dict(models_of(load_study(ROOT / "studies" / f"{name}.yaml")))
     loose = {model for model, revision in pinned.items() if not hub.is_pinned(revision)}
@@ -153,6 +153,6 @@ def test_a_model_whose_download_was_cut_off_is_not_taken_for_whole(tmp_path, mon
 
 @pytest.mark.hub
 def test_the_pinned_models_are_on_the_hub():
-    for name in ("paper", "laptop", "small", "small_lm"):
+    for name in ("paper", "laptop", "small", "small_lm", "small_icl"):
         for model, revision in models_of(load_study(ROOT / "studies" / f"{name}.yaml")):
             assert hub.ask_hub(model, revision, model).siblings

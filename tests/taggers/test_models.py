@@ -161,3 +161,14 @@ def test_a_list_of_checksums_is_the_last_thing_written_and_notices_every_change(
     for text in ("", "[]", "{", "null", "{}", '{"a.bin": 3}', '{"../x": "y"}'):
         (tmp_path / checksums.NAME).write_text(text)
         assert checksums.problem(tmp_path)
+
+
+def test_bf16_products_are_for_the_training_on_a_cpu_and_end_with_it():
+    matmul = torch.backends.mkldnn.matmul
+    before = matmul.fp32_precision
+    with pytest.raises(KeyError), models.bf16_products(True):
+        assert matmul.fp32_precision == ("bf16" if models.device().type == "cpu" else before)
+        raise KeyError
+    assert matmul.fp32_precision == before
+    with models.bf16_products(False):
+        assert matmul.fp32_precision == before

@@ -356,17 +356,6 @@ def test_a_batch_has_the_loss_of_its_rows_one_by_one(micro_llm, notes):
     torch.testing.assert_close(together, mean, atol=1e-4, rtol=0)
 
 
-def test_bf16_products_are_for_the_training_on_a_cpu_and_end_with_it():
-    matmul = torch.backends.mkldnn.matmul
-    before = matmul.fp32_precision
-    with pytest.raises(KeyError), training.bf16_products(True):
-        assert matmul.fp32_precision == ("bf16" if training.device().type == "cpu" else before)
-        raise KeyError
-    assert matmul.fp32_precision == before
-    with training.bf16_products(False):
-        assert matmul.fp32_precision == before
-
-
 def test_frozen_embeddings_stay_as_they_came_and_the_rest_learns(micro_encoder, notes):
     _, settings = bert_system(micro_encoder, freeze_embeddings=True)
     before = load_encoder(settings.model, None, ["O", "B-d", "I-d"])[0].state_dict()

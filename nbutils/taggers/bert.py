@@ -19,7 +19,7 @@ from transformers import BatchEncoding
 from nbutils.corpus import Document, Entity, Prediction, sentence_spans
 from nbutils.taggers import checksums
 from nbutils.taggers.bio import bio_labels, bio_to_entities, entities_to_bio
-from nbutils.taggers.models import load_encoder, memory_hint
+from nbutils.taggers.models import bf16_products, load_encoder, memory_hint
 from nbutils.taggers.offsets import encode_with_offsets, special_ids
 from nbutils.taggers.settings import BertSettings, read_settings, save_settings
 from nbutils.taggers.training import pad, train
@@ -71,7 +71,11 @@ class BertTagger:
             inputs = collate([{"input_ids": windows[n].ids} for n in batch]).to(self.model.device)
             self.used += Tokens(prompt=int(inputs["attention_mask"].sum()))
             longest = inputs["input_ids"].shape[1]
-            with memory_hint(f"tagging batches of {len(batch)} × {longest:,} pieces", f"lower {key} or max_length"):
+            fix = f"lower {key} or max_length"
+            with (
+                bf16_products(self.settings.bf16),
+                memory_hint(f"tagging batches of {len(batch)} × {longest:,} pieces", fix),
+            ):
                 logits = self.model(**inputs).logits.float().log_softmax(-1).cpu().numpy()
             for row, n in enumerate(batch):
                 out[n] = logits[row, collate.n_before : collate.n_before + len(windows[n].ids)]

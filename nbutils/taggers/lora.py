@@ -35,7 +35,7 @@ from nbutils.taggers import PROMPTS, checksums, token_head
 from nbutils.taggers.bert import BertTagger
 from nbutils.taggers.copying.decode import Copier, SharedPrefix, TagTokens, decode, shared_prefix
 from nbutils.taggers.copying.scorer import without_adapter
-from nbutils.taggers.models import HOLE, around, load_adapter, load_causal, memory_hint, with_adapter
+from nbutils.taggers.models import HOLE, around, bf16_products, load_adapter, load_causal, memory_hint, with_adapter
 from nbutils.taggers.offsets import Encoded, encode_with_offsets
 from nbutils.taggers.settings import LoraSettings, prompt_file, read_settings, save_settings
 from nbutils.taggers.training import pad, train
@@ -43,7 +43,7 @@ from nbutils.taggers.usage import Tokens
 from nbutils.taggers.windows import clause_windows
 
 TAG_TOKENS = 8  # kept free for tags and the end, in each of prompt and target
-SMALL = 100_000_000  # weights, of a model whose adapter is added to them while it decodes
+SMALL = 200_000_000  # weights, of a model whose adapter is added to them while it decodes
 
 
 class LoraTagger:
@@ -64,7 +64,7 @@ class LoraTagger:
         size = self.settings.decode_batch_size
         self.model.eval()
         prompts = [prompt_ids(self.tokenizer, self.settings.prompt, p.encoded, self.settings.labels) for p in pieces]
-        with folded(self.model):
+        with folded(self.model), bf16_products(self.settings.bf16):
             prefix = shared_prefix(self.model, prompts)  # the instruction: computed once, not for every batch
             for first in tqdm(range(0, len(order), size), disable=not progress, desc="tagging", unit="batch"):
                 batch = order[first : first + size]

@@ -13,7 +13,7 @@ from tools import report
 READMES = ("README.md", "README.ja.md")
 MODELS_PAGE = ("docs/real_models.md",)
 # The studies whose main table is shown, each between marks of its name, and on which pages.
-TABLES = {"small": READMES, "demo": READMES, "small_lm": MODELS_PAGE}
+TABLES = {"small": READMES, "demo": READMES, "small_lm": MODELS_PAGE, "small_icl": MODELS_PAGE}
 
 
 def main_table(study: str) -> str:

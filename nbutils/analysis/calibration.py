@@ -62,7 +62,8 @@ def calibration_table(
             | {"Brier score": means[3], "calibration error (points)": 100 * means[4]}
             | {"area under risk (%)": 100 * means[5]}
         )
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(KEYS)
+    index = pd.MultiIndex.from_frame(pd.DataFrame(list(rows), columns=KEYS))  # empty where nobody gives a probability
+    return pd.DataFrame(list(rows.values()), index=index)
 
 
 def threshold_table(results: Results, thresholds: Iterable[float], nothing: Collection[str] = ()) -> pd.DataFrame:

@@ -115,6 +115,13 @@ def test_three_equal_runs_are_not_counted_three_times():
     assert row["95 % from"] < row["too certain by (points)"] < row["95 % to"]
 
 
+def test_a_study_in_which_nobody_gives_a_probability_has_an_empty_table():
+    results = open_results(load_study("studies/demo.yaml"), "data/reference_runs")
+    nobody = calibration.outcomes_of_runs(results, set(results.study.systems))
+    empty = calibration.calibration_table(results, nobody, n_boot=50)
+    assert empty.empty and list(empty.index.names) == calibration.KEYS
+
+
 def test_the_title_counts_both_sides_of_the_line():
     entities = pd.concat([
         table((0.9, True), (0.7, False)).assign(system="crf", train="CR", evaluate="PN", seed=0),

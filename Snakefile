@@ -29,6 +29,9 @@ try:
     ANALYSES = analyses(STUDY)
     ELSEWHERE = {s.name: str(made_elsewhere(STUDY, s) or "") for s in STUDY.systems.values()}
     PRIVATE = private_names(STUDY)
+    # What tables and figures take from the study file beside the runs.
+    TITLES = [s.title for s in STUDY.systems.values()]
+    SHOWN = str((STUDY.title, STUDY.caption, STUDY.compare, STUDY.margin, STUDY.cluster, TITLES))
 except DataError as error:
     raise SystemExit(f"\n{error}\n")
 
@@ -153,6 +156,7 @@ rule evaluate:
     priority: 2
     params:
         corpora=lambda w: CORPORA,
+        shown=lambda w: SHOWN,
     shell:
         EXECUTE + " -r runs_folder runs > {log:q} 2>&1"
 
@@ -173,6 +177,7 @@ for analysis, parameters in ANALYSES.items():
         priority: int(analysis == "07_stratification")  # the longest of them
         params:
             corpora=lambda w: CORPORA + SECONDS,
+            shown=lambda w: SHOWN,
             chosen=lambda w, chosen=parameters: [word for pair in chosen.items() for word in ("-r", *pair)],
             adapt=lambda w, analysis=analysis: str(STUDY.adapt) if analysis == "12_adaptation" else "",
         shell:

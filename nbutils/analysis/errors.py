@@ -187,13 +187,16 @@ def in_its_line(document: Document, predicted: Iterable[Entity], entity: Entity)
 
 
 def on_document(
-    results: Results, document_id: str | None = None, *, train: str, evaluate: str
+    results: Results, document_id: str | None = None, *, train: str, evaluate: str | None = None
 ) -> tuple[Document, dict[str, Prediction]]:
     """One document and what every system predicted in it with its first seed, by title.
 
     Args:
         document_id: as it may be shown; without it the first document.
+        evaluate: without it the first corpus other than `train`, or `train` itself in a study of one corpus.
     """
+    others = [name for name in results.study.evaluate if name != train]
+    evaluate = evaluate or (*others, train)[0]
     document = next(d for d in results.gold(train, evaluate) if document_id in (None, shown(d).id))
     by_title: dict[str, Prediction] = {}
     for scored in results.scored(train, evaluate):

@@ -1,5 +1,6 @@
 """Kinds of mistakes: each rule on the smallest text that shows it, and nothing counted twice or lost."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pandas as pd
@@ -242,6 +243,13 @@ def test_one_note_is_shown_with_the_first_seed_of_every_system_in_the_studys_ord
     assert note.id == "PN-1"
     assert {title: p.entities for title, p in found.items()} == {"System b": (), "System a": (FEVER, HB)}
     assert list(found) == ["System b", "System a"]
+
+
+@pytest.mark.parametrize(("evaluate", "document"), [(("CR", "PN"), "PN-1"), (("PN",), "PN-1"), (("CR",), "CR-2")])
+def test_the_note_shown_without_a_choice_is_of_another_corpus_where_the_study_has_one(example, evaluate, document):
+    study = replace(example.study, evaluate=evaluate)
+    note, _ = errors.on_document(Results(study, example.corpora, []), train="CR")
+    assert note.id == document
 
 
 def test_runs_on_another_corpus_are_not_counted(example):

@@ -146,6 +146,29 @@ def test_a_second_call_does_nothing_and_says_so(place, study_file, finished):
     assert records(place) == before
 
 
+@pytest.mark.parametrize(
+    ("change", "remade"),
+    [
+        (("A handful", "Two handfuls"), True),
+        (("A Llama", "The Llama"), True),
+        (("title: Self-test", "#\ntitle: Self-test"), False),
+    ],
+)
+def test_tables_and_figures_are_made_again_where_their_words_change_and_nothing_is_trained(
+    place, study_file, finished, change, remade
+):
+    text = study_file.read_text(encoding="utf-8")
+    study_file.write_text(text.replace(*change), encoding="utf-8")
+    command = [sys.executable, "-m", "snakemake", "--config", f"study={study_file}", "--cores", "1", "--nolock", "-n"]
+    try:
+        plan = subprocess.run(command, cwd=place, env=environment(place), text=True, capture_output=True, timeout=200)
+    finally:
+        study_file.write_text(text, encoding="utf-8")
+    planned = set(plan.stdout.split())
+    assert plan.returncode == 0 and ({"evaluate", "error_analysis", "efficiency"} <= planned) == remade, plan.stdout
+    assert not {"crf", "bert", "lora", "icl"} & planned
+
+
 def test_a_run_whose_job_was_killed_after_its_end_keeps_its_record(place, study_file, finished):
     before = records(place)
     runs = place / "runs" / study_file.stem

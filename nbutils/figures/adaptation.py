@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import fill
+
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
@@ -12,22 +14,29 @@ from nbutils.figures.style import MARKERS, legend_and_caption, plain, system_sty
 from nbutils.study.file import Study
 
 DASHES = ("-", ":", "--")  # of `CURVES`
+A_ROW = 3  # panels
 
 
 def curves(study: Study, table: pd.DataFrame, found: list[Half]) -> Figure:
-    """F1 by notes, the way of the sentence with its 95 % band. Needs `adaptation.curve_table` and `halves`."""
+    """F1 by notes, the way of the sentence with its 95 % band, three panels a row. Needs `curve_table` and `halves`."""
     use_style()
     titles = list(dict.fromkeys(table.index.get_level_values("system")))
-    figure, panels = plt.subplots(1, len(titles), figsize=(5.2 * len(titles), 4.2), sharey=True, squeeze=False)
+    rows, columns = -(-len(titles) // A_ROW), min(len(titles), A_ROW)
+    figure, panels = plt.subplots(rows, columns, figsize=(5.2 * columns, 4.5 * rows), sharey=True, squeeze=False)
     colours = {study.systems[name].title: style[0] for name, style in system_styles(study).items()}
-    for axes, title in zip(panels[0], titles, strict=True):
+    for empty in panels.flat[len(titles) :]:
+        figure.delaxes(empty)
+    for axes, title in zip(panels.flat, titles, strict=False):
         _panel(axes, table.loc[title], colours[title])
         at = next(h for h in found if (h.system, h.way) == (title, BOTH))
         half = f"{at.notes:.0f} notes ({at.range(1, 0)})" if at.notes < float("inf") else f"not within {at.most} notes"
-        axes.set_title(f"{plain(title)}\nhalf of the loss: {half}", loc="left", fontsize=11)
+        axes.set_title(f"{fill(plain(title), 38)}\nhalf of the loss: {half}", loc="left", fontsize=11)
         axes.set_xlabel(f"annotated notes of {plain(study.adapt.target)}")
-    panels[0][0].set(ylabel="micro F1, exact spans (%)", ylim=(0, 100))
-    legend_and_caption(figure, panels[0][0], study.caption)
+    panels[0][0].set(ylim=(0, 100))
+    for axes in panels[:, 0]:
+        axes.set_ylabel("micro F1, exact spans (%)")
+    figure.tight_layout()
+    legend_and_caption(figure, study.caption)
     return figure
 
 

@@ -34,7 +34,7 @@ def figure(study: Study, entities: pd.DataFrame, n_bins: int = 10) -> Figure:
     panels[0, 0].set(ylabel="share correct", ylim=(-0.03, 1.03))
     panels[1, 0].set(ylabel="risk (share wrong)", ylim=(-0.03, 1.03))
     drawn.suptitle(_finding(entities), x=0.01, ha="left")
-    legend_and_caption(drawn, panels[0, 0], study.caption)
+    legend_and_caption(drawn, study.caption)
     return drawn
 
 

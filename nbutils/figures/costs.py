@@ -34,5 +34,5 @@ def score_against_cost(study: Study, table: pd.DataFrame, cost: str) -> Figure:
     drawn = best.drop(list(nothing | without))
     title = "F1 against cost" if drawn.empty else f"{plain(study.systems[drawn.idxmax()].title)} has the highest F1"
     axes.set_title(title, loc="left")
-    legend_and_caption(figure, axes, caption_without(study, {"F1 near 0": nothing, "no such cost": without}))
+    legend_and_caption(figure, caption_without(study, {"F1 near 0": nothing, "no such cost": without}))
     return figure

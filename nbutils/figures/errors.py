@@ -35,7 +35,7 @@ def kinds(study: Study, counts: pd.DataFrame, nothing: Collection[str] = ()) -> 
     axes.set_xlabel(f"{side}s per run (mean over runs)")
     axes.set_title(_commonest(table, side), loc="left")
     axes.grid(axis="y", visible=False)
-    legend_and_caption(figure, axes, caption_without(study, {"F1 near 0": nothing}))
+    legend_and_caption(figure, caption_without(study, {"F1 near 0": nothing}))
     return figure
 
 

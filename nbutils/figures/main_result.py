@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from textwrap import fill
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -42,7 +43,7 @@ def main_result(study: Study, scores: pd.DataFrame, nothing: Collection[str] = (
     axes.set(ylim=(0, 100), ylabel="micro F1, exact spans (%)")
     axes.set_title(_finding(study, scores[~scores["system"].isin(nothing)]), loc="left")
     axes.grid(axis="x", visible=False)
-    style.legend_and_caption(figure, axes, style.caption_without(study, {"F1 near 0": nothing}))
+    style.legend_and_caption(figure, style.caption_without(study, {"F1 near 0": nothing}))
     return figure
 
 
@@ -66,18 +67,19 @@ def gaps(study: Study, table: pd.DataFrame) -> Figure:
     directions = list(dict.fromkeys(table.index.droplevel("system")))
     systems = list(dict.fromkeys(table.index.get_level_values("system")))
     figure, panels = plt.subplots(
-        1, len(directions), figsize=(1.5 + 4 * len(directions), 1.4 + 0.45 * len(systems)),
+        1, len(directions), figsize=(2.5 + 4 * len(directions), 1.4 + 0.45 * len(systems)),
         sharey=True, sharex=True, squeeze=False,
     )  # fmt: skip
     for axes, (train, evaluate) in zip(panels[0], directions, strict=True):
         style.system_dots(axes, study, table.xs((train, evaluate), level=("train", "evaluate")), "Δ (points)", systems)
         axes.axvline(0, color="0.3", linewidth=1)
-        axes.set_xlabel(f"Δ = F1 on {evaluate} − F1 on {train} (points)")
+        axes.set_xlabel(fill(plain(f"Δ = F1 on {evaluate} − F1 on {train} (points)"), 30))
         axes.set_title(f"trained on {train}", loc="left", fontsize=11)
     below = int((table[WIDER[1]].fillna(table[INTERVAL[1]]) < 0).sum())
     title = f"The interval of Δ lies below 0 for {below} of {len(table)} pairs of system and training corpus"
     figure.suptitle(title, x=0.01, ha="left")
     figure.tight_layout()
+    style.legend_and_caption(figure, study.caption)
     return figure
 
 
@@ -104,5 +106,5 @@ def precision_recall(study: Study, table: pd.DataFrame) -> Figure:
     ends = table.dropna(subset="precision").groupby(["system", "train", "evaluate"])["precision"].agg(["first", "last"])
     gained = int((ends["last"] > ends["first"]).sum())
     figure.suptitle(f"Precision rises with the threshold in {gained} of {len(ends)} curves", x=0.01, ha="left")
-    style.legend_and_caption(figure, panels[0, 0], study.caption)
+    style.legend_and_caption(figure, study.caption)
     return figure

@@ -9,12 +9,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Rectangle
 
 from nbutils.analysis.significance import INTERVAL
 from nbutils.analysis.stratification import corpus_grid, grid, outliers, stratum_name
 from nbutils.corpus import Corpus, Document
-from nbutils.figures.style import plain, system_dots, system_styles, use_style
+from nbutils.figures.style import legend_and_caption, plain, system_dots, system_styles, use_style
 from nbutils.scoring.evaluation import Evaluation
 from nbutils.study.file import Study
 
@@ -35,6 +35,7 @@ def components(study: Study, table: pd.DataFrame) -> Figure:
     title = f"The {more} makes more of the spread than the {less} for {larger} of {len(sds)} systems"
     figure.suptitle(title, x=0.01, ha="left")
     figure.tight_layout()
+    legend_and_caption(figure, study.caption)
     return figure
 
 
@@ -78,6 +79,7 @@ def boxes(study: Study, strata: pd.DataFrame, value: str = "mean of notes") -> F
             rows = (strata["system"] == system) & (strata["by"] == by)
             values = strata[rows].set_index("name")[value]
             axes.boxplot(values, positions=[place], widths=0.6, whis=1.5, patch_artist=True,
+                         label=plain(study.systems[system].title),
                          boxprops={"facecolor": colour, "hatch": hatch, "edgecolor": "black", "alpha": 0.8},
                          medianprops={"color": "black", "linewidth": 2}, flierprops={"marker": "o"})  # fmt: skip
             for f1, names in _near(values[outliers(values)]):
@@ -86,10 +88,8 @@ def boxes(study: Study, strata: pd.DataFrame, value: str = "mean of notes") -> F
         axes.set_title(f"by {by}", loc="left", fontsize=11)
     panels[0, 0].set(ylim=(-2, 102), ylabel="F1, exact spans (%), one value per stratum")
     figure.suptitle(_wider(strata, value, keys), x=0.01, ha="left")
-    patches = [Patch(facecolor=c, hatch=h, edgecolor="black", label=plain(study.systems[s].title))
-               for s, (c, h) in styles.items()]  # fmt: skip
     figure.tight_layout()
-    figure.legend(handles=patches, frameon=False, ncols=2, loc="upper center", bbox_to_anchor=(0.5, 0.02))
+    legend_and_caption(figure, study.caption)
     return figure
 
 
@@ -143,6 +143,7 @@ def heat_map(study: Study, chosen: Mapping[str, Evaluation]) -> Figure:
     if len(hardest):
         of_systems = f"writes the hardest notes for {hardest.iloc[0]} of {len(cells)} systems"
         figure.suptitle(f"{plain(names[hardest.index[0]])} {of_systems}", x=0.01, ha="left")
+    legend_and_caption(figure, study.caption)
     return figure
 
 

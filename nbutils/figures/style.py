@@ -6,6 +6,7 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from textwrap import fill
 
 import matplotlib.pyplot as plt
 import matplotlib_fontja  # registers IPAexGothic, so that Japanese labels render on any machine
@@ -78,12 +79,16 @@ def caption_below(study: Study, axes: Axes) -> None:
     axes.annotate(plain(study.caption), (0, 0), fontsize=8, color="0.35", va="top", **place)
 
 
-def legend_and_caption(figure: Figure, axes: Axes, caption: str) -> None:
-    """The legend below a figure, however tall, and below the legend what the numbers are not."""
-    handles, labels = axes.get_legend_handles_labels()
+def legend_and_caption(figure: Figure, caption: str) -> None:
+    """The legend of all panels below a figure, however tall, and below the legend what the numbers are not."""
+    handles = {}
+    for axes in figure.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
     bottom = 0.0
     if handles:
-        legend = figure.legend(handles, labels, frameon=False, ncols=2, loc="upper left", bbox_to_anchor=(0, 0))
+        below = {"loc": "upper left", "bbox_to_anchor": (0, 0)}
+        legend = figure.legend(handles.values(), handles, frameon=False, ncols=2, **below)
         figure.draw_without_rendering()
         bottom = legend.get_window_extent().transformed(figure.transFigure.inverted()).y0
     figure.text(0.01, bottom, plain(caption), fontsize=8, color="0.35", ha="left", va="top")
@@ -109,6 +114,6 @@ def system_dots(axes: Axes, study: Study, rows: pd.DataFrame, value: str, titles
                 axes.plot(row[WIDER].astype(float), [y, y], color=colour, linewidth=1)
             axes.plot(row[INTERVAL].astype(float), [y, y], color=colour, linewidth=3)
             axes.plot(row[value], y, marker(k), color=colour, markersize=8, markeredgecolor="black")
-    axes.set_yticks(range(len(titles)), [plain(title) for title in titles])
+    axes.set_yticks(range(len(titles)), [fill(plain(title), 30) for title in titles])
     axes.set_ylim(len(titles) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -70,15 +72,18 @@ def _rows_named(table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def settings(chosen: object, title: str) -> HTML:
-    """The settings of a system, a row each, with values as a study file has them.
+def settings(chosen: Any, title: str) -> HTML:
+    """The settings of a system, a row each, with values as a study file has them; those at their default closed below.
 
     Args:
         chosen: what `nbutils.settings` gives.
         title: the heading of their column.
     """
+    silent = [f.name for f in fields(chosen) if getattr(chosen, f.name) == f.default]
     values = [str(v) if isinstance(v, int | float) else v for v in vars(chosen).values()]
-    return show(pd.Series(values, index=list(vars(chosen)), name=title, dtype=object).to_frame())
+    column = pd.Series(values, index=list(vars(chosen)), name=title, dtype=object)
+    by_default = fold(show(column[silent].to_frame()), f"{len(silent)} more, where the study file is silent")
+    return HTML(show(column.drop(silent).to_frame()).data + by_default.data)
 
 
 def _cell(value: object, digits: int) -> str:

@@ -1,7 +1,9 @@
 """Nothing overlaps or is cut, whatever the number of systems; one look per system; no orphan among the figures."""
 
+import math
 import re
 from dataclasses import replace
+from itertools import pairwise
 
 import matplotlib.pyplot as plt
 import nbformat
@@ -10,6 +12,9 @@ import pytest
 from matplotlib.image import imread
 
 from nbutils import ROOT, figures
+from nbutils.analysis import adaptation
+from nbutils.analysis.adaptation import Half
+from nbutils.analysis.significance import INTERVAL, WIDER
 from nbutils.figures.style import marker, system_styles
 from nbutils.study.file import load_study
 
@@ -44,7 +49,48 @@ def errors_of(study):
     return table.rename_axis("false negative")
 
 
+def adapted(study):
+    """Curves of every system; only the last has been pretrained on the bare target."""
+    titles, ways = [s.title for s in study.systems.values()], [(way, n) for way in adaptation.CURVES for n in (5, 40)]
+    ways += [(adaptation.SOURCE, 0), (adaptation.INSIDE, 0), ("no labels: self-training", 0)]
+    keys = [(title, *way) for title in titles for way in ways] + [(titles[-1], "no labels: pretraining", 0)]
+    index = pd.MultiIndex.from_tuples(keys, names=["system", "way", "notes"])
+    table = pd.DataFrame(50.0, index=index, columns=["F1 (%)", *adaptation.ENDS])
+    halves = [Half(title, adaptation.BOTH, 20.0, 8.0, 5.0, math.inf, 40, 0.9) for title in titles]
+    return figures.adaptation.curves(study, table, halves)
+
+
+def thresholds_of(study):
+    """Precision and recall of every system, of the last one in the last setting alone."""
+    rows = [{"system": name, "train": train, "evaluate": evaluate, "threshold": at, "recall": 60 - at, "precision": at}
+            for train, evaluate in study.pairings() for name in study.systems for at in (0, 50)]  # fmt: skip
+    rows = pd.DataFrame(rows)
+    return rows[(rows["system"] != list(study.systems)[-1]) | (rows["train"] != study.train[0])]
+
+
+def dots_of(study, value, keys):
+    """A row per system and key: the value and its intervals."""
+    rows = [{"system": s.title, **key, value: 8.0, INTERVAL[0]: 2, INTERVAL[1]: 9, WIDER[0]: 1, WIDER[1]: 10}
+            for s in study.systems.values() for key in keys]  # fmt: skip
+    return pd.DataFrame(rows).set_index(["system", *keys[0]])
+
+
+DIRECTIONS = [{"train": "CR", "evaluate": "PN"}, {"train": "PN", "evaluate": "CR"}]
+SOURCES = [{"due to": "physician"}, {"due to": "case"}, {"due to": "rest"}]
+
+
+def strata_of(study):
+    places = [(name, by, k) for name in study.systems for by in ("physician", "case") for k in range(5)]
+    rows = [{"system": name, "by": by, "name": f"{by} {k}", "mean of notes": 9.0 * k} for name, by, k in places]
+    return pd.DataFrame(rows)
+
+
 FIGURES = {
+    "gaps": lambda study: figures.main_result.gaps(study, dots_of(study, "Δ (points)", DIRECTIONS)),
+    "components": lambda study: figures.stratification.components(study, dots_of(study, "SD (points)", SOURCES)),
+    "boxes": lambda study: figures.stratification.boxes(study, strata_of(study)),
+    "adaptation": adapted,
+    "precision and recall": lambda study: figures.main_result.precision_recall(study, thresholds_of(study)),
     "main result": lambda study: figures.main_result.main_result(study, scores_of(study), nothing=["s1"]),
     "cost": lambda study: figures.costs.score_against_cost(study, costs_of(study), "p50 (ms a note)"),
     "errors": lambda study: figures.errors.kinds(study, errors_of(study), nothing=["s1"]),
@@ -54,10 +100,10 @@ FIGURES = {
 def boxes(figure):
     """Where the panels (with their labels), the legend and the caption stand on the page, in pixels."""
     figure.draw_without_rendering()
-    (legend,) = figure.legends
     (caption,) = [text for text in figure.texts if text.get_text().startswith("Tiny models")]
     panels = {f"panel {k}": axes.get_tightbbox() for k, axes in enumerate(figure.axes)}
-    return panels | {"legend": legend.get_window_extent(), "caption": caption.get_window_extent()}
+    legend = {"legend": figure.legends[0].get_window_extent()} if figure.legends else {}
+    return panels | legend | {"caption": caption.get_window_extent()}
 
 
 @pytest.fixture(autouse=True)
@@ -78,7 +124,16 @@ def test_legend_caption_and_panels_do_not_overlap(name, n):
         if placed[a].padded(-1).overlaps(placed[b].padded(-1))
     ]
     assert not overlapping
-    assert placed["caption"].y1 <= placed["legend"].y0 + 1 < placed["panel 0"].y0  # below each other
+    below = [placed[name] for name in ("panel 0", "legend", "caption") if name in placed]
+    assert all(upper.y0 + 1 >= lower.y1 for upper, lower in pairwise(below))
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_the_legend_names_what_is_drawn_in_any_panel(name):
+    figure = FIGURES[name](study_of(3))
+    drawn = {label for axes in figure.axes for label in axes.get_legend_handles_labels()[1]}
+    shown = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    assert sorted(shown) == sorted(drawn)
 
 
 @pytest.mark.parametrize("name", FIGURES)

@@ -2,10 +2,12 @@
 
 import math
 import re
+from types import SimpleNamespace
 
 import pandas as pd
 
 from nbutils.figures import style, tables
+from nbutils.taggers.crf import CrfSettings
 
 
 def cells(html):
@@ -37,6 +39,13 @@ def test_a_row_label_is_written_once_and_a_count_of_rows_not_at_all():
 def test_lists_and_mappings_are_written_as_a_person_writes_them():
     shown = cells(tables.show(pd.DataFrame({"value": [("d", "a"), {"CR": 1000, "PN": None}, (), {}]})))
     assert shown == ["d, a", "CR: 1,000, PN: —", "—", "—"]
+
+
+def test_settings_that_a_study_file_gives_are_shown_and_the_others_are_closed_below():
+    html = tables.settings(CrfSettings(labels=("d", "a"), c1=0.5), "A CRF").data
+    given, silent = html.split("<details>")
+    assert cells(SimpleNamespace(data=given)) == ["labels", "d, a", "c1", "0.5"] and "A CRF" in given
+    assert "c2" in silent and "iterations" in silent and "2 more" not in given
 
 
 def test_p_values_have_four_digits():

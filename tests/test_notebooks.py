@@ -40,6 +40,11 @@ def test_a_notebook_answers_its_question_in_a_computed_sentence(notebook):
     )
 
 
+def test_no_saved_table_is_empty(notebook):
+    saved = [output.get("data", {}).get("text/html", "") for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert not [table for table in saved if re.search(r"<tbody>\s*</tbody>", table)]
+
+
 def test_exactly_one_cell_holds_the_parameters_and_each_has_a_comment(notebook):
     (parameters,) = [c for c in code_cells(notebook) if "parameters" in c.metadata.get("tags", [])]
     assert all("#" in line for line in parameters.source.splitlines())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import MISSING, Field, fields
 from typing import Any
 
 import numpy as np
@@ -79,11 +79,16 @@ def settings(chosen: Any, title: str) -> HTML:
         chosen: what `nbutils.settings` gives.
         title: the heading of their column.
     """
-    silent = [f.name for f in fields(chosen) if getattr(chosen, f.name) == f.default]
+    silent = [f.name for f in fields(chosen) if getattr(chosen, f.name) in (f.default, _made(f))]
     values = [str(v) if isinstance(v, int | float) else v for v in vars(chosen).values()]
     column = pd.Series(values, index=list(vars(chosen)), name=title, dtype=object)
     by_default = fold(show(column[silent].to_frame()), f"{len(silent)} more, where the study file is silent")
     return HTML(show(column.drop(silent).to_frame()).data + by_default.data)
+
+
+def _made(field: Field[Any]) -> Any:
+    """What a setting without a plain default starts as, such as an empty mapping."""
+    return MISSING if field.default_factory is MISSING else field.default_factory()
 
 
 def _cell(value: object, digits: int) -> str:

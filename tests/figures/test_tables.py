@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pandas as pd
 
 from nbutils.figures import style, tables
-from nbutils.taggers.crf import CrfSettings
+from nbutils.taggers.settings import CrfSettings, IclSettings
 
 
 def cells(html):
@@ -45,7 +45,8 @@ def test_settings_that_a_study_file_gives_are_shown_and_the_others_are_closed_be
     html = tables.settings(CrfSettings(labels=("d", "a"), c1=0.5), "A CRF").data
     given, silent = html.split("<details>")
     assert cells(SimpleNamespace(data=given)) == ["labels", "d, a", "c1", "0.5"] and "A CRF" in given
-    assert "c2" in silent and "iterations" in silent and "2 more" not in given
+    assert "c2" in silent and "iterations" in silent
+    assert "price" in tables.settings(IclSettings(model="m"), "A prompted model").data.split("<details>")[1]
 
 
 def test_p_values_have_four_digits():

@@ -94,7 +94,7 @@ def answer(table: pd.DataFrame, floor: float = FLOOR) -> str:
     said = [f"- **{best.name}** has the highest mean F1 ({f1:.1f}) at {time:.0f} ms a note."]
     for title, row in ranked.iloc[1:].iterrows():
         times, points = row["p50 (ms a note)"] / time, row["mean F1 (%)"] - f1
-        said.append(f"- {title}: {points:+.1f} points at {times:.1f} times the time.")
+        said.append(f"- {title}: {points:+.1f} points at {times:{'.1f' if times >= 1 else '.2g'}} times the time.")
     return "\n".join(said)
 
 

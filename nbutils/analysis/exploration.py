@@ -42,6 +42,8 @@ def overlap_table(corpora: Mapping[str, Corpus]) -> pd.DataFrame:
 
 def answer(corpora: Mapping[str, Corpus]) -> str:
     """The question of notebook 01 answered in Markdown: what share of a corpus's mentions another has never named."""
+    if len(corpora) == 1:
+        return "There is one corpus, so there is no other kind of notes to set it beside."
     rates = overlap_table(corpora)["unseen-entity rate"]
     said = [
         f"- {rate:.0%} of the entity mentions in {test} are unseen in {known}." for (known, test), rate in rates.items()

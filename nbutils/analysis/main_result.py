@@ -61,11 +61,11 @@ def of_one_run(study: Study, scores: pd.DataFrame) -> str:
     """What one run scored, in a sentence of Markdown; needs its rows of `score_runs`."""
     first = scores.iloc[0]
     inside = scores.loc[scores["setting"] == "ID", "f1"]
-    said = [f"F1 {inside.iloc[0]:.1f} on held-out notes of {first['train']}"] if len(inside) else []
+    said = [f"{inside.iloc[0]:.1f} on held-out notes of {first['train']}"] if len(inside) else []
     for row in scores[scores["setting"] == "OOD"].to_dict("records"):
         change = f" ({row['f1'] - inside.iloc[0]:+.1f})" if len(inside) else ""
         said.append(f"{row['f1']:.1f} on {row['evaluate']}{change}")
-    return f"**{study.systems[first['system']].title}, {first['train']}, seed {first['seed']}:** {', '.join(said)}."
+    return f"**{study.systems[first['system']].title}, {first['train']}, seed {first['seed']}:** F1 {', '.join(said)}."
 
 
 def _best_ends(rows: pd.DataFrame) -> tuple[pd.Series, pd.Series]:

@@ -25,6 +25,7 @@ def test_notebook_01_says_how_many_mentions_are_unseen_in_each_direction():
     assert exploration.answer(corpora) == (
         "- 0% of the entity mentions in B are unseen in A.\n- 50% of the entity mentions in A are unseen in B."
     )
+    assert exploration.answer({"A": corpora["A"]}).startswith("There is one corpus")
 
 
 def test_notebook_02_says_the_agreement_on_exact_and_on_touching_spans():
@@ -49,7 +50,7 @@ def scored(*rows, system="crf", seed=3):
 def test_a_training_notebook_says_what_its_run_scored_and_lost():
     said = main_result.of_one_run(DEMO, scored(("CR", "ID", 80.04), ("PN", "OOD", 50.0)))
     assert said == f"**{CRF}, CR, seed 3:** F1 80.0 on held-out notes of CR, 50.0 on PN (-30.0)."
-    assert main_result.of_one_run(DEMO, scored(("PN", "OOD", 50.0))).endswith("50.0 on PN.")
+    assert main_result.of_one_run(DEMO, scored(("PN", "OOD", 50.0))).endswith(":** F1 50.0 on PN.")
 
 
 def test_notebook_08_says_what_share_of_false_positives_is_a_boundary():
@@ -67,13 +68,15 @@ def test_notebook_08_says_what_share_of_false_positives_is_a_boundary():
 
 def test_notebook_09_compares_the_time_of_the_others_with_that_of_the_best_and_leaves_out_what_finds_nothing():
     table = pd.DataFrame(
-        {"mean F1 (%)": [60.0, 70.0, 1.0], "p50 (ms a note)": [40.0, 20.0, 5.0]}, index=["x", "y", "nothing"]
+        {"mean F1 (%)": [60.0, 50.0, 70.0, 1.0], "p50 (ms a note)": [40.0, 0.5, 20.0, 5.0]},
+        index=["x", "fast", "y", "nothing"],
     )
     assert costs.answer(table).splitlines() == [
         "- **y** has the highest mean F1 (70.0) at 20 ms a note.",
         "- x: -10.0 points at 2.0 times the time.",
+        "- fast: -20.0 points at 0.025 times the time.",
     ]
-    assert "No system" in costs.answer(table.iloc[2:])
+    assert "No system" in costs.answer(table.iloc[3:])
 
 
 def test_notebook_10_says_what_is_lost_within_the_document_type():

@@ -129,5 +129,3 @@ def test_parts_of_files_are_in_no_commit(tmp_path):
 
     assert files.part_of(tmp_path / "x").suffix == ".part"
     assert "*.part" in (ROOT / ".gitignore").read_text().split()
-
-

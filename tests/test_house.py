@@ -1,4 +1,4 @@
-"""The layout of the package: which way imports point, what is reached, how large a module may be, what notebooks use."""
+"""The layout of the package: where imports point, what is reached, how large a module may be, what notebooks use."""
 
 import ast
 import json
@@ -9,7 +9,7 @@ import pytest
 
 from nbutils import ROOT
 
-# Each package and what it may import besides itself. `nbutils` is the notebook author's face, the ground files, privacy.
+# Each package and what it may import besides itself. `nbutils` is the face for notebooks, the ground files, privacy.
 MAY_IMPORT = {
     "files": set(),
     "privacy": set(),
@@ -115,7 +115,9 @@ def test_no_module_waits_for_nobody():
         face = MODULES["nbutils"].read_text(encoding="utf-8")
         waiting |= {name for name in MODULES if f'"{name}"' in face}
     figures = "\n".join(cells())
-    waiting |= {name for name in MODULES if package_of(name) == "figures" and f"figures.{name.split('.')[-1]}." in figures}
+    waiting |= {
+        name for name in MODULES if package_of(name) == "figures" and f"figures.{name.split('.')[-1]}." in figures
+    }
     snakefiles = [ROOT / "Snakefile", *ROOT.glob("nbutils/**/*.smk")]
     waiting |= {name for name in MODULES for path in snakefiles if name in path.read_text(encoding="utf-8")}
     waiting &= set(MODULES)
@@ -146,6 +148,7 @@ def test_the_face_is_light():
     import subprocess
     import sys
 
-    code = "import sys, nbutils; print(*[m for m in ('torch', 'pandas', 'transformers', 'matplotlib') if m in sys.modules])"
+    heavy = ("torch", "pandas", "transformers", "matplotlib")
+    code = f"import sys, nbutils; print(*[m for m in {heavy} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert result.stdout.strip() == ""

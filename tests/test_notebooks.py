@@ -41,7 +41,9 @@ def test_a_notebook_answers_its_question_in_a_computed_sentence(notebook):
 
 
 def test_no_saved_table_is_empty(notebook):
-    saved = [output.get("data", {}).get("text/html", "") for cell in notebook.cells for output in cell.get("outputs", [])]
+    saved = [
+        output.get("data", {}).get("text/html", "") for cell in notebook.cells for output in cell.get("outputs", [])
+    ]
     assert not [table for table in saved if re.search(r"<tbody>\s*</tbody>", table)]
 
 

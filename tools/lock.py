@@ -48,8 +48,12 @@ def published(name: str, version: str) -> list[str]:
     request = urllib.request.Request(page, headers={"Accept": "application/vnd.pypi.simple.v1+json"})
     with urllib.request.urlopen(request, timeout=60) as answer:
         files = json.load(answer)["files"]
-    wanted = re.compile(rf"{re.sub('[-_.]+', '[-_.]+', name)}-{re.escape(version)}(?:-|\.tar\.gz$|\.zip$)", re.IGNORECASE)
-    found = sorted({file["hashes"]["sha256"] for file in files if wanted.match(file["filename"]) and not file.get("yanked")})
+    wanted = re.compile(
+        rf"{re.sub('[-_.]+', '[-_.]+', name)}-{re.escape(version)}(?:-|\.tar\.gz$|\.zip$)", re.IGNORECASE
+    )
+    found = sorted(
+        {file["hashes"]["sha256"] for file in files if wanted.match(file["filename"]) and not file.get("yanked")}
+    )
     if not found:
         raise DataError(f"{LOCK.name}: the index has no file of {name} {version}; correct the version")
     return found

@@ -122,7 +122,7 @@ class Study:
     seeds: Seeds = (0, 1, 2)
     split_seed: Seed = 0
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    cluster: Keys | None = None  # what groups notes that are alike, such as [patient]; None: every key that all notes carry
+    cluster: Keys | None = None  # groups notes that are alike: [patient]; None: every key that all notes carry
     compare: Pairs = ()  # pairs of systems asked about; others: exploratory
     margin: Annotated[float, Field(gt=0)] = 3.0  # points of F1 below which a difference does not matter
     checkpoint_steps: Count = 100  # optimiser steps between two checkpoints of a training that is under way

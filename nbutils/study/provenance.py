@@ -31,7 +31,7 @@ class Provenance(dict[str, Any]):
         memory = [f"{where} memory {n_bytes / 1e9:.1f} GB" for where, n_bytes in self["peak_memory_bytes"].items()]
         machine = [self["device"], f"threads: {self['threads']}", *memory, self["finished"]]
         commit = f"commit {self['git_commit'] or '—'}"
-        return f'<p><small>{html.escape(" · ".join([*versions, commit, *machine]))}</small></p>'
+        return f"<p><small>{html.escape(' · '.join([*versions, commit, *machine]))}</small></p>"
 
 
 def provenance() -> Provenance:

@@ -52,7 +52,10 @@ class Kind:
 KINDS = {
     "crf": Kind(CrfSettings, "nbutils.taggers.crf", "notebooks/03_crf_baseline.ipynb", gpu=False, deterministic=True),
     "dictionary": Kind(
-        DictionarySettings, "nbutils.taggers.dictionary", "notebooks/03_crf_baseline.ipynb", gpu=False,
+        DictionarySettings,
+        "nbutils.taggers.dictionary",
+        "notebooks/03_crf_baseline.ipynb",
+        gpu=False,
         deterministic=True,
     ),
     "bert": Kind(

@@ -1,6 +1,7 @@
 """A browser for notes in JupyterLab: choose by case and physician, see gold, prediction or their difference, compare.
 
-How a span looks is the business of `views.html`. The text of a private corpus is covered unless somebody at the screen asks for it (`privacy.reveal`).
+How a span looks is the business of `views.html`. The text of a private corpus is covered unless somebody at the screen
+asks for it (`privacy.reveal`).
 """
 
 from __future__ import annotations

@@ -105,8 +105,8 @@ def test_every_note_of_the_test_part_is_counted_in_every_cell(small, computed):
 
 def test_the_dictionary_never_takes_a_name_away(computed):
     rows = computed[1].set_index(["way", "repeat", "place"])
-    for k in (2, 4):
-        more = rows.query("notes == @k").loc[NAMES]["n_predicted"]
+    for notes in (2, 4):
+        more = rows[rows["notes"] == notes].loc[NAMES]["n_predicted"]
         assert (more >= rows.loc[SOURCE]["n_predicted"].reindex(more.index) - 2).all()
 
 

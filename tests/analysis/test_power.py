@@ -15,7 +15,9 @@ def test_power_is_that_of_the_noncentral_t_distribution():
     v, d = Variances(physician=0, case=0, note=0, inside=100), Design(10, 10, 26, trainings=2)
     error, freedom = power.standard_error(v, d)
     judge = stats.nct.sf(stats.t.ppf(0.975, freedom), freedom, 5 / error)
-    assert (error, freedom) == (pytest.approx(10 / 26**0.5), 25) and power.power(v, d, 5) == pytest.approx(judge, abs=0.01)
+    assert (error, freedom) == (pytest.approx(10 / 26**0.5), 25) and power.power(v, d, 5) == pytest.approx(
+        judge, abs=0.01
+    )
 
 
 def test_statsmodels_has_the_same_power():
@@ -56,7 +58,9 @@ def test_the_variances_of_a_simulated_pilot_are_found_again():
 
 def test_the_papers_design_sees_its_own_difference_in_a_quarter_to_a_half_of_all_studies():
     table = power.the_papers()
-    own = table[(table["physicians × cases"] == "10 × 10") & (table["in-domain notes"] == 30)]["power for 5.3 points (%)"]
+    own = table[(table["physicians × cases"] == "10 × 10") & (table["in-domain notes"] == 30)][
+        "power for 5.3 points (%)"
+    ]
     assert 20 < own.min() < 35 and 40 < own.max() < 55
 
 

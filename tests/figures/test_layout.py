@@ -39,7 +39,9 @@ def scores_of(study):
 
 
 def costs_of(study):
-    rows = [{"system": name, "mean F1 (%)": 80 - k, "p50 (ms a note)": 3.0 * 2**k} for k, name in enumerate(study.systems)]
+    rows = [
+        {"system": name, "mean F1 (%)": 80 - k, "p50 (ms a note)": 3.0 * 2**k} for k, name in enumerate(study.systems)
+    ]
     return pd.DataFrame(rows)
 
 

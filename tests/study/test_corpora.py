@@ -26,7 +26,9 @@ def ward(tmp_path):
     """A private corpus of five notes, and another one that shares only a line with it."""
     notes = tuple(note(f"w{k}", f"{k}日目。{TEXT}") for k in range(5))
     write_medtxt(Corpus("W", (*notes, note("w5", SHORT))), tmp_path / "ward.xml")
-    write_medtxt(Corpus("O", (*(note(f"o{k}", f"{k}例目。{TEXT}") for k in range(5)), note("o5", SHORT))), tmp_path / "o.xml")
+    write_medtxt(
+        Corpus("O", (*(note(f"o{k}", f"{k}例目。{TEXT}") for k in range(5)), note("o5", SHORT))), tmp_path / "o.xml"
+    )
     (tmp_path / "link.xml").symlink_to("ward.xml")
     os.link(tmp_path / "ward.xml", tmp_path / "hard.xml")
     (tmp_path / "copy.xml").write_bytes((tmp_path / "ward.xml").read_bytes())
@@ -50,8 +52,15 @@ def study(folder, **entries):
 
 @pytest.mark.parametrize(
     "again",
-    ["ward.xml", "./deep/../ward.xml", "link.xml", "hard.xml", "copy.xml", "two.jsonl, format: jsonl",
-     "wide.jsonl, format: jsonl"],
+    [
+        "ward.xml",
+        "./deep/../ward.xml",
+        "link.xml",
+        "hard.xml",
+        "copy.xml",
+        "two.jsonl, format: jsonl",
+        "wide.jsonl, format: jsonl",
+    ],
     ids=["same path", "another spelling", "link", "hard link", "copy", "two notes in another format", "full-width"],
 )
 def test_a_second_entry_of_private_notes_is_private(ward, again):

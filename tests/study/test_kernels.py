@@ -97,5 +97,5 @@ def test_the_jobs_of_a_study_name_the_kernel(tmp_path):
 
 def test_a_kernel_that_is_not_there_is_refused_before_anything_runs(monkeypatch):
     monkeypatch.setattr(grid, "watched", lambda *_, **__: pytest.fail("something was started"))
-    with pytest.raises(DataError, match='no Jupyter kernel "secnod" here, only .*python3'):
+    with pytest.raises(DataError, match=r'no Jupyter kernel "secnod" here, only .*python3'):
         grid.run_grid(load_study(ROOT / "studies" / "demo.yaml"), 1, kernel="secnod")

@@ -50,7 +50,9 @@ def test_a_missing_tiny_model_is_built_with_a_sentence_and_then_kept(study, tmp_
 def test_a_tiny_model_of_other_settings_is_built_again(study, tmp_path):
     systems.prepare(study, "bert", "CR", progress=False)
     before = model(tmp_path).read_bytes()
-    systems.prepare(replace(study, tiny={"encoder": {"hidden": 64, "layers": 1, "epochs": 1}}), "bert", "CR", progress=False)
+    systems.prepare(
+        replace(study, tiny={"encoder": {"hidden": 64, "layers": 1, "epochs": 1}}), "bert", "CR", progress=False
+    )
     assert len(model(tmp_path).read_bytes()) > len(before)
 
 

@@ -69,7 +69,9 @@ def test_a_row_of_the_table_has_the_counts_of_the_files(study, tmp_path, notes, 
     assert scores.loc["A", "n_predicted"] == sum(len(d.entities) - 1 for d in test_part)
     assert run.record["seconds"] == {} and "latency" not in run.record and "tokens" not in run.record
     cost = costs.cost_table(results, main_result.score_runs(results)).iloc[0]
-    assert cost["device"] == "elsewhere" and cost.drop(["system", "train", "seed", "mean F1 (%)", "device"]).isna().all()
+    assert (
+        cost["device"] == "elsewhere" and cost.drop(["system", "train", "seed", "mean F1 (%)", "device"]).isna().all()
+    )
     assert "finished before" in _said_again(study, tmp_path, capsys)
     assert [p.entities for p in load("external", run.folder / "model").predict(notes[:2])] == [
         tuple(n.entities[1:]) for n in notes[:2]

@@ -1,6 +1,7 @@
 """A list of medical terms: read in the forms that people have, found after NFKC with exact offsets, used by systems."""
 
 import unicodedata
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -40,7 +41,7 @@ def test_offsets_cover_the_text_once_and_in_order(text):
     plain, starts, ends = normalised(text)
     assert len(plain) == len(starts) == len(ends)
     pieces = list(dict.fromkeys(zip(starts, ends, strict=True)))
-    assert all(a[1] == b[0] for a, b in zip(pieces, pieces[1:], strict=False))
+    assert all(a[1] == b[0] for a, b in pairwise(pieces))
     assert not text or (pieces[0][0], pieces[-1][1]) == (0, len(text))
     if not any(unicodedata.combining(c) for c in text):
         assert plain == unicodedata.normalize("NFKC", text)

@@ -55,7 +55,7 @@ def test_a_model_that_cannot_look_ahead_is_refused():
     for layer in model.model.layers:  # as a kernel does that knows no mask
         forward = layer.self_attn.forward
         layer.self_attn.forward = lambda *a, _forward=forward, **k: (torch.zeros_like(k["hidden_states"]), None)
-    with pytest.raises(DataError, match="LlamaForTokenClassification cannot attend .* leave out attention"):
+    with pytest.raises(DataError, match=r"LlamaForTokenClassification cannot attend .* leave out attention"):
         attend_both_ways(model)
 
 

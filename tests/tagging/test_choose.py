@@ -59,7 +59,9 @@ def test_hospitals_and_authors_take_turns():
 
 def test_a_random_draw_has_a_seed_and_no_expectation():
     notes = [note(str(k), random_text(20, k)) for k in range(30)]
-    assert ids(choose(notes, 9, "random", 1)) == ids(choose(notes, 9, "random", 1)) != ids(choose(notes, 9, "random", 2))
+    assert (
+        ids(choose(notes, 9, "random", 1)) == ids(choose(notes, 9, "random", 1)) != ids(choose(notes, 9, "random", 2))
+    )
     assert np.isnan(choose(notes, 1, "random")[0].expected_f1)
 
 

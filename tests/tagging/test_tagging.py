@@ -112,7 +112,9 @@ def test_a_plain_text_file_is_a_note_to_the_last_line_end(run, finder, tmp_path)
     (tmp_path / "notes" / "ward").mkdir(parents=True)
     for k, text in enumerate(TEXTS):
         (tmp_path / "notes" / "ward" / f"{k}.txt").write_bytes(text.encode("utf-8"))
-    tagged = read_corpus(__main__.tag(run, tmp_path / "notes", tmp_path / "out", progress=False) / "tagged.jsonl", "jsonl")
+    tagged = read_corpus(
+        __main__.tag(run, tmp_path / "notes", tmp_path / "out", progress=False) / "tagged.jsonl", "jsonl"
+    )
     assert {d.id: d.text for d in tagged} == {f"ward/{k}": text for k, text in enumerate(TEXTS)}
 
 
@@ -188,7 +190,9 @@ def test_an_empty_note_is_tagged_with_nothing(run, finder, tmp_path, capsys):
 def test_a_types_name_that_is_no_medtxt_tag_goes_to_jsonl_alone(tmp_path, notes, capsys):
     diseases = [Document(d.id, d.text, tuple(Entity(e.start, e.end, "disease") for e in d.entities)) for d in notes]
     crf.fit(diseases, CrfSettings(labels=("disease",), iterations=15), progress=False).save(tmp_path / "r" / "model")
-    out = __main__.tag(finished(tmp_path / "r", "crf"), write_notes(tmp_path / "n.xml"), tmp_path / "out", progress=False)
+    out = __main__.tag(
+        finished(tmp_path / "r", "crf"), write_notes(tmp_path / "n.xml"), tmp_path / "out", progress=False
+    )
     assert '"disease" is no MedTxt tag' in capsys.readouterr().out and not (out / "tagged.xml").exists()
 
 

@@ -152,7 +152,7 @@ def test_another_opinion_of_the_second_annotator_is_no_fault(status):
 
 SECOND_BREACHES = {
     "ill-formed XML": ("発熱</d>のため", "発熱</dのため", "not well-formed"),
-    "an entity without certainty": ('<d certainty="positive">発熱', "<d>発熱", 'has an entity without a certainty'),
+    "an entity without certainty": ('<d certainty="positive">発熱', "<d>発熱", "has an entity without a certainty"),
     "a nested entity": (">発熱</d>", '><d certainty="general">発熱</d></d>', "may not nest"),
     "another text than the first annotation's": ("６８歳", "86歳", '"CR-001" is not in the corpus or has another text'),
     "a document that the first annotation has not": ('"CR-002"', '"CR-003"', '"CR-003" is not in the corpus'),
@@ -168,14 +168,14 @@ def test_the_command_fails_and_names_in_the_second_annotation(status, breach):
     assert code == 1 and sentence in complaints
 
 
-@pytest.mark.parametrize(
-    "surface", ["発熱、", "（肺癌", "左（上葉肺癌", "肺癌 ", "・胸水"]
-)
+@pytest.mark.parametrize("surface", ["発熱、", "（肺癌", "左（上葉肺癌", "肺癌 ", "・胸水"])
 def test_is_no_entity_as_it_stands(surface):
     assert list(entity_faults(surface, "positive"))
 
 
-@pytest.mark.parametrize("surface", ["気胸再発", "神経症状", "ＯＴＣ（酵素）欠損症", "ST↑", "高度視力障害", "Ｏ’Ｌ病", "尿潜血（３＋）"])
+@pytest.mark.parametrize(
+    "surface", ["気胸再発", "神経症状", "ＯＴＣ（酵素）欠損症", "ST↑", "高度視力障害", "Ｏ’Ｌ病", "尿潜血（３＋）"]
+)
 def test_is_an_entity_as_it_stands(surface):
     assert not list(entity_faults(surface, "positive"))
 

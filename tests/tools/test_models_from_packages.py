@@ -352,7 +352,9 @@ def test_the_command_names_what_no_package_has(tmp_path, capsys, monkeypatch):
 
 
 def test_the_studies_of_small_models_need_no_model_that_no_package_has():
-    studies = [made.load_study(made.ROOT / "studies" / name) for name in ("small.yaml", "small_lm.yaml", "small_icl.yaml")]
+    studies = [
+        made.load_study(made.ROOT / "studies" / name) for name in ("small.yaml", "small_lm.yaml", "small_icl.yaml")
+    ]
     wanted = {model for study in studies for model, _ in made.models_of(study)}
     assert wanted == {source.model for source in made.SOURCES}
 

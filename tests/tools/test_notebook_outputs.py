@@ -82,7 +82,11 @@ def test_a_notebook_that_trains_runs_in_a_fresh_clone_without_red_boxes(path, sa
     assert not red and not any(o.output_type == "error" for o in outputs)
     said = "".join(o.text for o in outputs if o.get("name") == "stdout")
     assert "was finished before" not in said
-    threads = re.search(r"'threads': (\d+)", str(outputs[-1].data)) if path.stem not in ("03_crf_baseline", "03_external") else None
+    threads = (
+        re.search(r"'threads': (\d+)", str(outputs[-1].data))
+        if path.stem not in ("03_crf_baseline", "03_external")
+        else None
+    )
     assert threads is None or threads[1] == "1"
 
 

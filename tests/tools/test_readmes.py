@@ -9,7 +9,9 @@ from nbutils.files import DataError
 from tools import readmes, report
 
 
-@pytest.mark.parametrize(("study", "name"), [(study, page) for study in readmes.TABLES for page in readmes.TABLES[study]])
+@pytest.mark.parametrize(
+    ("study", "name"), [(study, page) for study in readmes.TABLES for page in readmes.TABLES[study]]
+)
 def test_a_page_shows_the_main_tables(name, study):
     text = (ROOT / name).read_text(encoding="utf-8")
     assert readmes.shown(study, text) == readmes.main_table(study), "run `make reference`"
@@ -33,7 +35,9 @@ def test_both_readmes_name_the_same_commands_and_have_the_same_sections():
 
 def test_the_python_of_the_readmes_runs_as_it_stands(capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
-    blocks = [re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(encoding="utf-8"), re.S) for name in readmes.READMES]
+    blocks = [
+        re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(encoding="utf-8"), re.S) for name in readmes.READMES
+    ]
     (english,), (japanese,) = ([re.sub(r"#.*", "", block) for block in of_one] for of_one in blocks)
     assert english == japanese
     exec(english, {})
@@ -71,4 +75,8 @@ def test_a_readme_without_marks_is_refused_and_none_is_changed(tmp_path):
 def test_the_lessons_stick_holds_wheels_and_no_sources():
     """Three locked packages come as sources only, which cannot be built without a connection."""
     lesson = (ROOT / "docs" / "teaching.md").read_text(encoding="utf-8")
-    assert "pip wheel -r torch.lock" in lesson and "-r requirements.lock -w wheels" in lesson and "pip download" not in lesson
+    assert (
+        "pip wheel -r torch.lock" in lesson
+        and "-r requirements.lock -w wheels" in lesson
+        and "pip download" not in lesson
+    )

@@ -75,7 +75,9 @@ def test_a_second_copy_leaves_nothing_of_the_first(plan, finished, tmp_path):
     folder = reference_runs.copy_reference(plan, finished, tmp_path / "reference")
     (folder / "crf" / "CR" / "seed-7").mkdir()
     (folder / "crf" / "CR" / "seed-7" / "run.json").write_text("{}", encoding="utf-8")
-    assert not any("seed-7" in name for name in names(reference_runs.copy_reference(plan, finished, tmp_path / "reference")))
+    assert not any(
+        "seed-7" in name for name in names(reference_runs.copy_reference(plan, finished, tmp_path / "reference"))
+    )
 
 
 def test_tables_that_a_study_took_from_the_reference_stay_there(plan, finished, tmp_path):
@@ -137,7 +139,9 @@ def test_the_reference_runs_are_complete_and_of_the_bundled_notes(name):
         with suppress(DataError):  # JMED-LLM is not on every machine
             corpus_path(plan, corpus)
             marks[corpus] = fingerprint(open_corpus(plan, corpus))
-    kept = [(corpus, mark) for run in found.values() for corpus, mark in run.record["corpora"].items() if corpus in marks]
+    kept = [
+        (corpus, mark) for run in found.values() for corpus, mark in run.record["corpora"].items() if corpus in marks
+    ]
     assert kept and all(mark == marks[corpus] for corpus, mark in kept)
 
 

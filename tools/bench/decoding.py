@@ -93,9 +93,7 @@ def annotated_lines(corpus: str, notes: int | None = None) -> list[Line]:
     ]
 
 
-def _compare(
-    task: Task, size: int, n: int, n_shared: int, per_byte: float, progress: Callable[[str], None]
-) -> Table:
+def _compare(task: Task, size: int, n: int, n_shared: int, per_byte: float, progress: Callable[[str], None]) -> Table:
     rows: Table = []
     reference: list[list[int]] = []
     for name, method in METHODS.items():

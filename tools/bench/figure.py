@@ -1,6 +1,6 @@
 """The figure of a benchmark: how many times faster, by batch size.
 
-    python -m tools.bench.figure runs/bench/bench.json
+python -m tools.bench.figure runs/bench/bench.json
 """
 
 from __future__ import annotations

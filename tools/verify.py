@@ -11,12 +11,14 @@ import sys
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from subprocess import DEVNULL
 
 from nbutils import ROOT
 from nbutils.files import DataError
 
 TINY_RUN = "83.3"  # micro F1 (%) of the CRF below; a point more or less is another kind of CPU
 LINES = {"診断は急性肺炎である。": ["診断", "は", "急性", "肺炎", "で", "ある", "。"]}
+STARTUP = 60  # seconds that a kernel has, as in a study
 LABEL = "東京都立病院 糖尿病 発熱"
 
 
@@ -119,11 +121,20 @@ def known_digits() -> str:
 
 
 def jupyter() -> str:
-    """JupyterLab and Snakemake can be started."""
+    """JupyterLab and Snakemake are there, and a Jupyter kernel answers."""
     missing = [name for name in ("jupyterlab", "ipykernel", "snakemake", "papermill") if find_spec(name) is None]
     if missing:
         raise Broken(f"{', '.join(missing)} cannot be imported; remove .venv and run `make install`")
-    return "can be started"
+    from jupyter_client.manager import start_new_kernel
+
+    try:
+        manager, client = start_new_kernel(startup_timeout=STARTUP, stderr=DEVNULL)
+    except RuntimeError as error:
+        where = "kernels are spoken to at 127.0.0.1: see that its interface is up and that no firewall blocks it"
+        raise Broken(f"no Jupyter kernel answers ({error}); {where}") from None
+    client.stop_channels()
+    manager.shutdown_kernel(now=True)
+    return "a kernel answers"
 
 
 CHECKS: dict[str, Callable[[], str]] = {

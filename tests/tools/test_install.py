@@ -1,5 +1,6 @@
 """What an installation promises: which index, what an image holds, and a word when something is missing."""
 
+import json
 import os
 import re
 import shutil
@@ -143,6 +144,16 @@ def test_a_whole_installation_is_called_whole(capsys):
     assert verify.main() == 0
     said = capsys.readouterr().out
     assert said.rstrip().endswith("The installation is whole.") and said.count("  ok  ") == len(verify.CHECKS)
+
+
+def test_a_kernel_that_does_not_answer_is_told_with_what_to_do(tmp_path, monkeypatch):
+    spec = {"argv": [sys.executable, "-c", "import time; time.sleep(60)"], "language": "python", "display_name": "x"}
+    (tmp_path / "kernels" / "python3").mkdir(parents=True)
+    (tmp_path / "kernels" / "python3" / "kernel.json").write_text(json.dumps(spec), encoding="utf-8")
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    monkeypatch.setattr(verify, "STARTUP", 1)
+    with pytest.raises(verify.Broken, match=r"no Jupyter kernel answers .*127\.0\.0\.1"):
+        verify.jupyter()
 
 
 def test_what_is_missing_is_named_with_what_to_do(capsys, monkeypatch):

@@ -16,6 +16,7 @@ import pandas as pd
 from nbutils.corpus import Corpus, Document, Entity, Prediction, cut_to, lines
 from nbutils.privacy import shown
 from nbutils.scoring.spans import pair
+from nbutils.study.corpora import elsewhere
 from nbutils.study.file import Study
 from nbutils.study.results import Results
 
@@ -193,10 +194,9 @@ def on_document(
 
     Args:
         document_id: as it may be shown; without it the first document.
-        evaluate: without it the first corpus other than `train`, or `train` itself in a study of one corpus.
+        evaluate: without it the one that `elsewhere` gives.
     """
-    others = [name for name in results.study.evaluate if name != train]
-    evaluate = evaluate or (*others, train)[0]
+    evaluate = evaluate or elsewhere(results.study, train)
     document = next(d for d in results.gold(train, evaluate) if document_id in (None, shown(d).id))
     by_title: dict[str, Prediction] = {}
     for scored in results.scored(train, evaluate):

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from textwrap import fill
-
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nbutils.analysis.adaptation import BOTH, CURVES, ENDS, INSIDE, SOURCE, Half
-from nbutils.figures.style import MARKERS, legend_and_caption, plain, system_styles, use_style
+from nbutils.figures.style import MARKERS, legend_and_caption, plain, system_styles, use_style, wrapped
 from nbutils.study.file import Study
 
 DASHES = ("-", ":", "--")  # of `CURVES`
@@ -30,7 +28,7 @@ def curves(study: Study, table: pd.DataFrame, found: list[Half]) -> Figure:
         _panel(axes, table.loc[title], colours[title])
         at = next(h for h in found if (h.system, h.way) == (title, BOTH))
         half = f"{at.notes:.0f} notes ({at.range(1, 0)})" if at.notes < float("inf") else f"not within {at.most} notes"
-        axes.set_title(f"{fill(plain(title), 38)}\nhalf of the loss: {half}", loc="left", fontsize=11)
+        axes.set_title(f"{wrapped(title, 38)}\nhalf of the loss: {half}", loc="left", fontsize=11)
         axes.set_xlabel(f"annotated notes of {plain(study.adapt.target)}")
     panels[0][0].set(ylim=(0, 100))
     for axes in panels[:, 0]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from textwrap import fill
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -73,7 +72,7 @@ def gaps(study: Study, table: pd.DataFrame) -> Figure:
     for axes, (train, evaluate) in zip(panels[0], directions, strict=True):
         style.system_dots(axes, study, table.xs((train, evaluate), level=("train", "evaluate")), "Δ (points)", systems)
         axes.axvline(0, color="0.3", linewidth=1)
-        axes.set_xlabel(fill(plain(f"Δ = F1 on {evaluate} − F1 on {train} (points)"), 30))
+        axes.set_xlabel(style.wrapped(f"Δ = F1 on {evaluate} − F1 on {train} (points)"))
         axes.set_title(f"trained on {train}", loc="left", fontsize=11)
     below = int((table[WIDER[1]].fillna(table[INTERVAL[1]]) < 0).sum())
     title = f"The interval of Δ lies below 0 for {below} of {len(table)} pairs of system and training corpus"

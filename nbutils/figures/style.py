@@ -73,6 +73,11 @@ def plain(text: object) -> str:
     return str(text).replace("$", r"\$")
 
 
+def wrapped(text: str, width: int = 30) -> str:
+    """`plain` text in lines of at most `width` characters; never between a dollar sign and its backslash."""
+    return plain(fill(text, width))
+
+
 def caption_below(study: Study, axes: Axes) -> None:
     """What the numbers are not, below the axis' label."""
     place = {"xytext": (0, -62), "textcoords": "offset points", "xycoords": "axes fraction", "annotation_clip": False}
@@ -114,6 +119,6 @@ def system_dots(axes: Axes, study: Study, rows: pd.DataFrame, value: str, titles
                 axes.plot(row[WIDER].astype(float), [y, y], color=colour, linewidth=1)
             axes.plot(row[INTERVAL].astype(float), [y, y], color=colour, linewidth=3)
             axes.plot(row[value], y, marker(k), color=colour, markersize=8, markeredgecolor="black")
-    axes.set_yticks(range(len(titles)), [fill(plain(title), 30) for title in titles])
+    axes.set_yticks(range(len(titles)), [wrapped(title) for title in titles])
     axes.set_ylim(len(titles) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)

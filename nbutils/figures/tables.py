@@ -73,7 +73,8 @@ def _rows_named(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def settings(chosen: Any, title: str) -> HTML:
-    """The settings of a system, a row each, with values as a study file has them; those at their default closed below.
+    """The settings of a system, a row each, with values as a study file has them; those at their default closed below,
+    unless all are.
 
     Args:
         chosen: what `nbutils.settings` gives.
@@ -82,6 +83,8 @@ def settings(chosen: Any, title: str) -> HTML:
     silent = [f.name for f in fields(chosen) if getattr(chosen, f.name) in (f.default, _made(f))]
     values = [str(v) if isinstance(v, int | float) else v for v in vars(chosen).values()]
     column = pd.Series(values, index=list(vars(chosen)), name=title, dtype=object)
+    if len(silent) == len(column):
+        return show(column.to_frame())
     by_default = fold(show(column[silent].to_frame()), f"{len(silent)} more, where the study file is silent")
     return HTML(show(column.drop(silent).to_frame()).data + by_default.data)
 

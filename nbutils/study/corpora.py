@@ -150,7 +150,12 @@ def split(study: Study, corpus: Corpus) -> tuple[Corpus, Corpus]:
 def main_setting(study: Study) -> tuple[str, str]:
     """The setting that single-setting notebooks look at: the first training corpus, and the first other one (CR→PN)."""
     train = study.train[0]
-    return train, next((name for name in study.evaluate if name != train), study.evaluate[0])
+    return train, elsewhere(study, train)
+
+
+def elsewhere(study: Study, train: str) -> str:
+    """The first evaluation corpus other than `train`, or `train` itself in a study that has no other."""
+    return next((name for name in study.evaluate if name != train), train)
 
 
 def evaluation_corpus(study: Study, corpora: Mapping[str, Corpus], train: str, evaluate: str) -> Corpus:

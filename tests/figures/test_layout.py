@@ -10,6 +10,7 @@ import nbformat
 import pandas as pd
 import pytest
 from matplotlib.image import imread
+from matplotlib.text import Text
 
 from nbutils import ROOT, figures
 from nbutils.analysis import adaptation
@@ -128,6 +129,16 @@ def test_legend_caption_and_panels_do_not_overlap(name, n):
     assert not overlapping
     below = [placed[name] for name in ("panel 0", "legend", "caption") if name in placed]
     assert all(upper.y0 + 1 >= lower.y1 for upper, lower in pairwise(below))
+
+
+@pytest.mark.parametrize("n", range(26, 40))
+@pytest.mark.parametrize("name", ["gaps", "adaptation"])
+def test_a_title_is_never_wrapped_between_a_dollar_sign_and_its_backslash(name, n):
+    study = study_of(2)
+    study = replace(study, systems={k: replace(s, title="x" * n + "$_$" + k) for k, s in study.systems.items()})
+    figure = FIGURES[name](study)
+    figure.draw_without_rendering()
+    assert not [text for text in figure.findobj(Text) if "\\\n" in text.get_text()]
 
 
 @pytest.mark.parametrize("name", FIGURES)

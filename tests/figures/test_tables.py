@@ -49,6 +49,11 @@ def test_settings_that_a_study_file_gives_are_shown_and_the_others_are_closed_be
     assert "price" in tables.settings(IclSettings(model="m"), "A prompted model").data.split("<details>")[1]
 
 
+def test_settings_that_are_all_at_their_default_are_not_closed():
+    html = tables.settings(CrfSettings(), "A CRF").data
+    assert "<details>" not in html and "iterations" in html
+
+
 def test_p_values_have_four_digits():
     assert cells(tables.show(pd.DataFrame({"p": [0.01234], "p (Holm)": [0.5], "points": [0.5]}))) == [
         "0.0123",
